@@ -1,0 +1,177 @@
+"""What a tool is, seen from outside: its schema, its effect, its arguments, its outcome.
+
+The agent knows tools only through this module. A call goes through three steps, each of which can refuse:
+`Toolbox.prepare` (validate, fill in what the session holds, resolve and check ownership, decide eligibility),
+then, for gated tools, a person's yes, then `Toolbox.execute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Protocol
+
+JsonObject = dict[str, Any]
+Effect = Literal["read", "write", "gated"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model may see it: no session-bound parameter is in `parameters` (JSON Schema of an object)."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+    effect: Effect
+    group: str
+    part: str | None = None  # kind of structured part its result makes for a user interface
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call that passed every check.
+
+    `args` are the effective, normalised arguments (JSON values; session values filled in; ids resolved).
+    `restatement` holds, for gated tools, all a person must read before a yes (facts, not prose).
+    """
+
+    spec: ToolSpec
+    args: JsonObject
+    restatement: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """How a call ended. `data` is exactly what the model sees.
+
+    `unknown`: an effect may or may not have happened and reading back did not settle it; it is never resent.
+    """
+
+    status: Literal["ok", "error", "unknown"]
+    data: JsonObject
+    upstream_status: int | None = None
+
+
+class ToolError(Exception):
+    """A refusal or failure that a model can act on.
+
+    `user_hint` is a sentence for people, free of internals; `facts` are JSON values safe to show (an office phone
+    number, the slots that remain).
+    """
+
+    code: ClassVar[str] = "tool_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, user_hint: str, **facts: Any) -> None:
+        super().__init__(user_hint)
+        self.user_hint = user_hint
+        self.facts = facts
+
+    def result(self) -> ToolResult:
+        """The error form that models see: `{ok: false, code, user_hint, retryable, ...facts}`."""
+        data = {"ok": False, "code": self.code, "user_hint": self.user_hint, "retryable": self.retryable, **self.facts}
+        return ToolResult(status="error", data=data)
+
+
+class UnknownTool(ToolError):
+    """No tool of that name is available to this caller."""
+
+    code = "unknown_tool"
+
+
+class InvalidArguments(ToolError):
+    """The arguments do not fit the schema, or carry what only the session may fill in; `errors` lists them."""
+
+    code = "invalid_arguments"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The verified caller, as far as tools need to know. Ids are opaque strings."""
+
+    role: Literal["customer", "coordinator", "anonymous"]
+    customer_id: str | None = None
+    customer_type: Literal["B2C", "B2B"] | None = None
+    client_id: str | None = None  # default location; None: all of `clients`
+    clients: tuple[str, ...] = ()  # locations this caller may see
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One office location (a `client` upstream): tenant data, safe to show but for the id."""
+
+    client_id: str
+    name: str  # slug in the portal's host name
+    label: str
+    city: str
+    support_number: str | None
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """All office locations of this deployment."""
+
+    locations: Mapping[str, Location]  # by client_id
+    portal_url_template: str = ""
+    environment: str = "dev"
+    default_hours: Mapping[str, tuple[str, str] | None] = field(default_factory=dict)  # weekday name -> (open, close)
+
+
+class Clock(Protocol):
+    """The product's own time; follows the simulator's in evaluation."""
+
+    def now(self) -> datetime:
+        """Aware, in the deployment's default zone."""
+        ...
+
+
+class CallbackStore(Protocol):
+    """Keeps requests for a human callback."""
+
+    async def record(self, reason: str, summary: str, effect_key: str) -> str:
+        """Store one request for the caller of this turn; the same key stores it once. Returns its reference."""
+        ...
+
+
+@dataclass(slots=True)
+class ToolState:
+    """Working state of one conversation that tools keep between calls; JSON-ready. Losing it costs latency only."""
+
+    values: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know of its caller and its surroundings. Made by the backend once per turn."""
+
+    identity: Identity
+    directory: Directory
+    clock: Clock
+    state: ToolState
+    pf360: Any  # tools.pf360.client.Pf360, bound to the caller's bearer token
+    callbacks: CallbackStore
+    settle_seconds: float = 10.0
+    effect_key: str = ""  # set by the runtime for calls with effects
+
+
+class Toolbox(Protocol):
+    """The tools of one agent, wherever they run."""
+
+    def specs(self, groups: Sequence[str], identity: Identity) -> tuple[ToolSpec, ...]:
+        """Tools of these groups that this caller may use."""
+        ...
+
+    async def prepare(self, name: str, args: JsonObject, ctx: ToolContext) -> Prepared:
+        """Check a proposed call and fill in what the session holds; raises `ToolError`. Has no effect upstream."""
+        ...
+
+    async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
+        """Run it. Expected failures come back as results; only bugs raise."""
+        ...
+
+    async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
+        """Read back whether an effect with these effective arguments took place; None: it did not."""
+        ...
