@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from agent.date_words import NumericDate, Token, lex, words
@@ -803,7 +804,7 @@ def _relation(core: _Core, note: str, tokens: Sequence[Token], *, changing: bool
 def _refuses(tokens: Sequence[Token], core: _Core) -> bool:
     """ "friday doesn't work", "friday is no good": a negation after the date, not one that opens the next clause."""
     said = [token.word for token in tokens[core.last + 1 : core.last + 5]]
-    return any(word in _NEGATIONS and follow in _FIT_WORDS for word, follow in zip(said, said[1:], strict=False))
+    return any(word in _NEGATIONS and follow in _FIT_WORDS for word, follow in pairwise(said))
 
 
 _NEGATIONS = words("doesn't doesnt won't wont isn't isnt can't cant not no don't dont")

@@ -177,9 +177,9 @@ ENGLISH = Language(
                 "swap transfer",
                 "c": "people persons person guys men kids bucks dollars usd cents feet ft sq miles windows doors rooms",
                 "ok": "please pls plz works would is are was good fine great perfect ok okay thanks thank thx then "
-                "sounds be it but so yes yeah yep sure instead ideally only would it's its that's i i'd i'll we we'd better "
-                "best preferably maybe perhaps possibly free available open if can could you u have has too also sorry "
-                "actually",
+                "sounds be it but so yes yeah yep sure instead ideally only would it's its that's i i'd i'll we we'd "
+                "better best preferably maybe perhaps possibly free available open if can could you u have has too also "
+                "sorry actually",
             }
         ),
     },
@@ -203,8 +203,8 @@ ENGLISH = Language(
             "x": "good morning|good afternoon|good evening|good night|goodnight|the other day|these days|one day|"
             "some day|all day|the whole day|that day|same day|what day|which day|what time|which time|each time|"
             "last time|next time|first time|why not|may i|may we|may be|may have|might as well|one moment|one sec|"
-            "one second|one more|at once|at all|at least|not only|the sun|no one|a second|sat down|sat in|sat there|sat on|"
-            "march on|march in|march up|the latest on|per day|a day|days a week|times a|hours a day",
+            "one second|one more|at once|at all|at least|not only|the sun|no one|a second|sat down|sat in|sat there|"
+            "sat on|march on|march in|march up|the latest on|per day|a day|days a week|times a|hours a day",
             "WEEKEND": "week end",
             "A": "a couple of",
             "FEW": "a few",
@@ -332,7 +332,7 @@ _LEXEMES = re.compile(
       (?P<opaque>https?://\S+ | \S+@\w\S* | [$€£]\s?\d[\d,.]* | \d[\d,.]*\s?[%$€£]
         | (?<![\w-])(?:\+?\d{{1,2}}[\s.-]?)?\(?\d{{3}}\)?[\s.-]\d{{3}}[\s.-]\d{{4}}\b | (?<![\w-])\d{{3}}[-.]\d{{4}}\b
         | \d+(?:[-_]\d+)*_\w+ | \#\s?\d+ | \b24/7\b | \b50/50\b
-        | \b(?!(?:{_MONTH_STEM})[a-z]*-?\d{{1,2}}\b)(?!T\d{{1,2}}:)[^\W\d_]+[-_]?\d[\w-]*)
+        | \b(?!(?:{_MONTH_STEM})[a-z]*-?\d{{1,4}}\b)(?!T\d{{1,2}}:)[^\W\d_]+[-_]?\d[\w-]*)
     | (?P<iso>\b(?P<iy>\d{{4}})[-/.](?P<im>\d{{1,2}})[-/.](?P<id>\d{{1,2}})(?!\d))
     | (?P<isomonth>\b(?P<jy>20\d\d)[-/](?P<jm>\d{{1,2}})\b(?![-/]\w))
     | (?P<slash>(?<![\w/.-])(?P<sm>\d{{1,2}})(?P<sep>[/.-])(?P<sd>\d{{1,2}})(?P=sep)(?P<sy>\d{{4}}|\d\d)(?![\w/])

@@ -89,7 +89,7 @@ def parse_time(text: str) -> time:
         return points[0].start
     if len(points) > 1:
         raise TimeError(f"{text.strip()!r} names several times")
-    if len(mentions) == 1 and re.search(r"\d|noon", mentions[0].text.lower()) and mentions[0].start > time(0):
+    if len(mentions) == 1 and re.search(r"\d|\bnoon", mentions[0].text.lower()) and mentions[0].start > time(0):
         return mentions[0].start
     if mentions:
         raise TimeError(f"{text.strip()!r} is a part of the day, not a time")

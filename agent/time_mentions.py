@@ -295,6 +295,8 @@ def _two(match: re.Match[str], reader: _Reader) -> list[_Found]:
     if first is None or second is None or not _pair_stands(match, reader, first, second):
         return []
     first, second = _agreeing(first, second)
+    if match[0].split()[0] in ("AT", "AROUND"):
+        first, second = replace(first, explicit=True), replace(second, explicit=True)
     middle = reader.index_of[match.start("q")]
     last_of_first = reader.index_of[match.end("p")] - 1
     return [replace(_as_found(first), last=last_of_first), replace(_as_found(second), first=middle)]
