@@ -7,6 +7,7 @@ then, for gated tools, a person's yes, then `Toolbox.execute`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -141,6 +142,14 @@ class ToolState:
     """Working state of one conversation that tools keep between calls; JSON-ready. Losing it costs latency only."""
 
     values: JsonObject = field(default_factory=dict)
+    # Of this process only, for calls that run side by side within a turn.
+    generation: int = field(default=0, repr=False, compare=False)  # counts writes: older reads are not kept
+    read_at: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict, repr=False, compare=False)
+
+    def lock(self, key: str) -> asyncio.Lock:
+        """The lock of this name; one per conversation and turn."""
+        return self._locks.setdefault(key, asyncio.Lock())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The PF360 scheduling API as the tools see it: typed answers, typed errors, one place for its traps."""

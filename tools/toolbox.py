@@ -1,0 +1,69 @@
+"""Runs actions in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tools.action import Action, by_name
+from tools.contract import Identity, JsonObject, Prepared, ToolContext, ToolError, ToolResult, ToolSpec, UnknownTool
+from tools.pf360.client import upstream_status
+
+
+class InProcessToolbox:
+    """A `Toolbox` over actions. Holds no state of a conversation, so one serves a whole process."""
+
+    def __init__(self, actions: Iterable[Action]) -> None:
+        self._actions = by_name(actions)
+        self._specs: dict[tuple[tuple[str, ...], str], tuple[ToolSpec, ...]] = {}
+
+    def specs(self, groups: Sequence[str], identity: Identity) -> tuple[ToolSpec, ...]:
+        """Tools of these groups that this caller's role may use, in the order of their definition."""
+        key = (tuple(groups), identity.role)
+        if key not in self._specs:
+            self._specs[key] = tuple(
+                each.spec
+                for each in self._actions.values()
+                if each.spec.group in key[0] and identity.role in each.roles
+            )
+        return self._specs[key]
+
+    async def prepare(self, name: str, args: JsonObject, ctx: ToolContext) -> Prepared:
+        """Validate, fill in the session's values, resolve ids among the caller's own, decide eligibility."""
+        action = self._action(name, ctx)
+        values = action.read(args)
+        for parameter, marker in action.resolved.items():
+            if values[parameter] is not None:
+                values[parameter] = await marker.resolve(values[parameter], ctx)
+        for parameter in action.from_session:
+            values[parameter] = getattr(ctx.identity, parameter)
+        effective = action.dump(values)
+        if action.prepare is None:
+            return Prepared(spec=action.spec, args=effective)
+        preparation = await action.prepare(**action.bind(effective, ctx.identity), ctx=ctx)
+        return Prepared(spec=action.spec, args={**effective, **preparation.args}, restatement=preparation.restatement)
+
+    async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
+        """Run it. A `ToolError` becomes an error result (`unknown` for `UnknownOutcome`); other exceptions are bugs."""
+        token = upstream_status.set(None)
+        try:
+            action = self._action(prepared.spec.name, ctx)
+            data = await action.run(**action.bind(prepared.args, ctx.identity), ctx=ctx)
+            return ToolResult(status="ok", data={"ok": True, **data}, upstream_status=upstream_status.get())
+        except ToolError as error:
+            result = error.result()
+            return ToolResult(status=result.status, data=result.data, upstream_status=upstream_status.get())
+        finally:
+            upstream_status.reset(token)
+
+    async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
+        """Read back an effect by its effective arguments; None when it did not take place (or there is none)."""
+        action = self._action(name, ctx)
+        if action.reconcile is None:
+            return None
+        return await action.reconcile(**action.bind(args, ctx.identity), ctx=ctx)
+
+    def _action(self, name: str, ctx: ToolContext) -> Action:
+        action = self._actions.get(name)
+        if action is None or ctx.identity.role not in action.roles:
+            raise UnknownTool("That is not something I can do here.")
+        return action
