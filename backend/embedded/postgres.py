@@ -226,7 +226,7 @@ async def _cluster(data_dir: Path, *, durable: bool) -> Cluster:
         lambda: {"admin": secrets.token_urlsafe(24), "outcrop": secrets.token_urlsafe(24)},
     )
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
-    command = Command("postgres", [], data_dir, environment, signal.SIGINT, account)
+    command = Command("postgres", [], data_dir, environment, signal.SIGINT, account=account)
     cluster = Cluster(binaries, home / "18", command, passwords["admin"], passwords["outcrop"], durable)
     if not (cluster.pgdata / "PG_VERSION").exists():
         await _initialise(cluster, home)

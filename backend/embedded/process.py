@@ -22,8 +22,7 @@ log = structlog.get_logger(__name__)
 
 TIED_EXEC = str(Path(__file__).with_name("tied_exec.py"))
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
-STOP_TIMEOUT_S = 15.0
-RESTARTS_PER_MINUTE = 5
+LONGEST_PAUSE_S = 30.0  # between restarts of a server that keeps dying
 # The server's own words in its log, and what to tell the person about them.
 KNOWN_CAUSES = {
     "No space left on device": "Free some disk space there, or set OUTCROP_DATA_DIR to a folder on another disk.",
@@ -54,6 +53,7 @@ class Command:
     data_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float = 15.0
     account: Account | None = None
 
     @property
@@ -157,22 +157,24 @@ def cap_log(path: Path) -> None:
         os.truncate(path, 0)
 
 
-async def stop(command: Command, process: Process, timeout_s: float = STOP_TIMEOUT_S) -> None:
+async def stop(command: Command, process: Process) -> None:
     """Ask it to stop, and kill it when it does not in time."""
     if process.returncode is None:
+        # Not process.send_signal: it reaps a child that has just ended, and asyncio then misses its exit code.
         with suppress(ProcessLookupError):
-            process.send_signal(command.stop_signal)
+            os.kill(process.pid, command.stop_signal)
         try:
-            await asyncio.wait_for(process.wait(), timeout_s)
+            async with asyncio.timeout(command.stop_timeout_s):
+                await process.wait()
         except TimeoutError:
-            log.warning("embedded_server_killed", server=command.name, after_s=timeout_s)
+            log.warning("embedded_server_killed", server=command.name, after_s=command.stop_timeout_s)
             with suppress(ProcessLookupError):
-                process.kill()
+                os.kill(process.pid, signal.SIGKILL)
             await process.wait()
     command.record.unlink(missing_ok=True)
 
 
-async def stop_leftover(command: Command, timeout_s: float = STOP_TIMEOUT_S) -> None:
+async def stop_leftover(command: Command) -> None:
     """Stop the server that a killed owner of this data folder left running, if there is one.
 
     The recorded pid counts only with the recorded start time: pids are used again.
@@ -184,7 +186,7 @@ async def stop_leftover(command: Command, timeout_s: float = STOP_TIMEOUT_S) -> 
             return
         log.warning("embedded_server_left_over", server=command.name, pid=process.pid)
         process.send_signal(command.stop_signal)
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + command.stop_timeout_s
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 process.kill()
@@ -202,6 +204,7 @@ class Server:
         self._launch = launch
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def pid(self) -> int | None:
@@ -216,6 +219,8 @@ class Server:
 
     async def stop(self) -> None:
         """Stop it for good. Safe to call when it never started."""
+        # A client library may swallow the cancellation in the middle of a restart; the flag ends the watch then.
+        self._stopping = True
         if self._watch:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -224,24 +229,24 @@ class Server:
 
     async def _keep_running(self) -> None:
         deaths: list[float] = []
-        while self._process:
+        while self._process and not self._stopping:
             code = await self._wait_for_end(self._process)
-            deaths = [at for at in deaths if time.monotonic() - at < 60.0] + [time.monotonic()]
-            if len(deaths) > RESTARTS_PER_MINUTE:
-                log.error("embedded_server_gone", server=self.command.name, deaths_per_minute=len(deaths))
-                return
-            log.warning("embedded_server_died", server=self.command.name, code=code)
+            deaths = [at for at in deaths if time.monotonic() - at < 60.0]
+            pause_s = min(0.5 * 2 ** len(deaths), LONGEST_PAUSE_S) if deaths else 0.0
+            deaths.append(time.monotonic())
+            log.warning("embedded_server_died", server=self.command.name, code=code, restart_in_s=pause_s)
+            await asyncio.sleep(pause_s)
             try:
                 self._process = await self._launch()
                 log.info("embedded_server_restarted", server=self.command.name, pid=self._process.pid)
             except EmbeddedError as error:
                 log.error("embedded_server_not_restarted", server=self.command.name, reason=str(error))
-                await asyncio.sleep(1.0)
 
     async def _wait_for_end(self, process: Process) -> int:
         while True:
             with suppress(TimeoutError):
-                return await asyncio.wait_for(process.wait(), timeout=30.0)
+                async with asyncio.timeout(30.0):
+                    return await process.wait()
             cap_log(self.command.log_file)
 
 
@@ -252,15 +257,16 @@ async def child_process(command: Command, ready_timeout_s: float = 15.0) -> Asyn
     The rest of its output goes to its log. It is stopped at the end of the block, and dies with us.
 
     Raises:
-        EmbeddedError: it ended, was silent, or printed something else.
+        EmbeddedError: it ended, was silent, or printed something else in place of `{"ready": true, …}`.
     """
+    await stop_leftover(command)
     process = await spawn(command, stdout=PIPE)
     drain: asyncio.Task[None] | None = None
     try:
         assert process.stdout is not None
         try:
-            first = await asyncio.wait_for(process.stdout.readline(), ready_timeout_s)
-            said = json.loads(first)
+            async with asyncio.timeout(ready_timeout_s):
+                said = _ready(json.loads(await process.stdout.readline()))
         except (TimeoutError, ValueError) as error:
             raise failure(command, f"{command.name} did not say that it is ready") from error
         drain = asyncio.create_task(_to_log(process.stdout, command.log_file))
@@ -269,6 +275,12 @@ async def child_process(command: Command, ready_timeout_s: float = 15.0) -> Asyn
         await stop(command, process)
         if drain:
             await drain
+
+
+def _ready(said: object) -> dict[str, object]:
+    if not isinstance(said, dict) or said.get("ready") is not True:
+        raise ValueError("not a ready line")
+    return said
 
 
 async def _to_log(stream: asyncio.StreamReader, log_file: Path) -> None:

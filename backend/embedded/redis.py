@@ -16,7 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import redis.asyncio as redis_client
-from redis.exceptions import AuthenticationError, BusyLoadingError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -102,10 +104,12 @@ class EmbeddedRedis:
 
     async def _probe(self, port: int) -> bool:
         """Whether our own server answers there; one that does not know the password is somebody else's."""
-        client = redis_client.Redis(host=LOOPBACK, port=port, password=self._password, socket_timeout=5)
+        client = redis_client.Redis(
+            host=LOOPBACK, port=port, password=self._password, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        )
         try:
             await client.ping()
-        except (RedisConnectionError, RedisTimeoutError, BusyLoadingError, AuthenticationError):
+        except (RedisConnectionError, RedisTimeoutError, BusyLoadingError):  # a wrong password is the first of these
             return False
         else:
             return True

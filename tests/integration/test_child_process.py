@@ -1,0 +1,105 @@
+"""A program of ours as a child: the ready line, its log, its end."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backend.embedded import EmbeddedError, process
+from backend.embedded.data_folder import owned_folder
+from backend.embedded.process import Command, cap_log, child_process
+
+READY = 'import json,time; print(json.dumps({"ready": True, "port": 7}), flush=True); print("later", flush=True); '
+
+
+def program(folder: Path, code: str, stop_timeout_s: float = 10.0) -> Command:
+    return Command("child", [sys.executable, "-c", code], folder, stop_timeout_s=stop_timeout_s)
+
+
+def child_of(folder: Path) -> psutil.Process:
+    return psutil.Process(json.loads((folder / "run" / "child.json").read_text())["pid"])
+
+
+async def test_what_it_says_reaches_us_and_it_ends_with_the_block(tmp_path: Path) -> None:
+    with owned_folder(tmp_path / "d", "simulator") as folder:
+        async with child_process(program(folder, READY + "time.sleep(60)")) as said:
+            assert said == {"ready": True, "port": 7}
+            child = child_of(folder)
+        assert not child.is_running()
+        assert "later" in (folder / "logs" / "child.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "code", ["print('hello', flush=True)", "raise SystemExit('no port')", "print('{}', flush=True)"]
+)
+async def test_no_ready_line(tmp_path: Path, code: str) -> None:
+    with owned_folder(tmp_path / "d", "simulator") as folder:
+        with pytest.raises(EmbeddedError, match="did not say that it is ready"):
+            async with child_process(program(folder, code)):
+                pass
+        assert not (folder / "run" / "child.json").exists()
+
+
+async def test_a_silent_child_is_not_waited_for_long(tmp_path: Path) -> None:
+    with (
+        owned_folder(tmp_path / "d", "simulator") as folder,
+        pytest.raises(EmbeddedError, match="did not say"),
+    ):
+        async with child_process(program(folder, "import time; time.sleep(60)"), ready_timeout_s=0.2):
+            pass
+
+
+async def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    with owned_folder(tmp_path / "d", "simulator") as folder:
+        began = time.monotonic()
+        async with child_process(program(folder, deaf + READY + "time.sleep(60)", 0.2)):
+            child = child_of(folder)
+        assert not child.is_running()
+        assert time.monotonic() - began < 10
+
+
+def test_logs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit what is there moves to `.1`, and an appending writer goes on at the new beginning."""
+    monkeypatch.setattr(process, "LOG_LIMIT_BYTES", 100)
+    path = tmp_path / "x.log"
+    with path.open("a") as writer:
+        for _ in range(5):
+            writer.write("a" * 60 + "\n")
+            writer.flush()
+            cap_log(path)
+        writer.write("last\n")
+    assert path.read_text().endswith("last\n")
+    assert path.stat().st_size < 100
+    assert (tmp_path / "x.log.1").stat().st_size == 122
+
+
+def test_an_owner_that_is_killed_takes_its_child_along(tmp_path: Path) -> None:
+    """kill -9 of whoever runs the child; Linux only, elsewhere the next start stops it."""
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from backend.embedded.data_folder import owned_folder
+from backend.embedded.process import Command, child_process
+async def main():
+    with owned_folder(Path({str(tmp_path / "d")!r}), "simulator") as folder:
+        async with child_process(Command("child", [sys.executable, "-c", {READY + "time.sleep(60)"!r}], folder)):
+            print("up", flush=True)
+            await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert owner.stdout
+    while owner.stdout.readline() != b"up\n":
+        pass
+    child = child_of(tmp_path / "d")
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    if sys.platform == "linux":
+        assert psutil.wait_procs([child], timeout=10)[1] == []
