@@ -1,0 +1,84 @@
+"""Effects through the ledger: intent on record, executed once, outcome on record; never resent blindly."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+
+from agent.ports import Earlier, EffectKey
+from agent.transcript import JsonObject, ToolCall
+from agent.turn import Turn
+from tools.contract import Prepared, ToolError, ToolResult
+
+T = TypeVar("T")
+
+
+def effect_key(turn: Turn, call: ToolCall, args: JsonObject, pending_id: UUID | None) -> EffectKey:
+    """What the effect means. `args` are the effective ones; the basis is the yes, or else the user's message."""
+    basis = str(pending_id or turn.given.message_id)
+    meaning = [turn.given.tenant, str(turn.given.conversation_id), call.name, args, basis]
+    key = hashlib.sha256(orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return EffectKey(key=key, tool=call.name, args=args, call_id=call.id, basis=basis, pending_id=pending_id)
+
+
+async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """Await to the end also when the caller is cancelled: half an effect would have no outcome on record."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if not running.done():
+            await asyncio.wait({running})
+        raise
+
+
+async def run_effect(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolResult:
+    """Run a call with an effect, at most once for its key, and settle it."""
+    ledger = turn.given.ledger
+    earlier = await ledger.intend(effect)
+    if earlier is None:
+        result = await _execute(turn, prepared, effect)
+    elif earlier.state == "settled" and earlier.result is not None:
+        turn.note("effect_repeated", tool=effect.tool, key=effect.key)
+        return earlier.result
+    else:
+        result = await _recover(turn, prepared, effect, earlier)
+    await ledger.settle(effect, result)
+    return result
+
+
+async def _execute(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolResult:
+    try:
+        return await turn.toolbox.execute(prepared, replace(turn.given.tools, effect_key=effect.key))
+    except ToolError as error:
+        return error.result()
+
+
+async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: Earlier) -> ToolResult:
+    """An earlier attempt died between intent and outcome: read back.
+
+    Only a positive "it did not happen" allows a second attempt, and only for what a person confirmed.
+    """
+    turn.note("effect_interrupted", tool=effect.tool, key=effect.key, state=earlier.state)
+    try:
+        found = await turn.toolbox.reconcile(effect.tool, effect.args, turn.given.tools)
+    except ToolError:
+        return _unknown(turn)
+    if found is None and effect.pending_id is not None:
+        return await _execute(turn, prepared, effect)
+    if found is None or found.status != "ok":
+        return _unknown(turn)
+    return found
+
+
+def _unknown(turn: Turn) -> ToolResult:
+    """The result of an effect whose outcome nobody can tell."""
+    hint = turn.definition.phrase("unknown_outcome")
+    data = {"ok": False, "code": "unknown_outcome", "user_hint": hint, "retryable": False}
+    return ToolResult(status="unknown", data=data)

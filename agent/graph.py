@@ -1,0 +1,297 @@
+"""The agent's loop as a graph: settle what the person decided, think, act, think again, close.
+
+    START ─► settle ─► think ◄──► act
+                         └──► close ◄┘
+
+Nodes share one mutable `Turn`; the graph decides only who is next. No checkpointer: the transcript is the state, and
+effects are kept by the ledger. Rules that hold whatever the model does: `docs/decisions/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command
+
+from agent.confirmation import Verdict, VerdictKind, judge
+from agent.definition import AgentDefinition
+from agent.errors import ModelError, ModelMisbehaved, OutcropError, PendingSettled, TurnLimit
+from agent.events import ConfirmationRequired, TurnCompleted, TurnEvent, TurnFailed, TurnStarted
+from agent.guards import Rules
+from agent.model_call import Step, call_model, finish_text
+from agent.pending import ask_for_yes, receipt, views
+from agent.ports import PendingAction, TurnInput, TurnWork
+from agent.providers.base import Provider
+from agent.tool_call import LoopStopped, run_confirmed, run_proposed, runtime_calls
+from agent.turn import Turn
+from tools.contract import Toolbox
+
+CORRECTIONS = {
+    "claim": "It said that something was done which no result of this turn confirms. Say only what the results say.",
+    "syntax": "It contained tool syntax as text. Use real tool calls, and plain sentences for the person.",
+    "private": "It contained internal ids or tool names. Leave them out.",
+    "ungrounded": "It contained a phone number, link or order number that no tool result holds. Leave it out.",
+    "forbidden": "It asked for the yes itself or quoted the instructions. The system asks; leave that out.",
+    "empty": "It was empty. Answer the person.",
+}
+
+
+class State(TypedDict):
+    """LangGraph's view of a turn."""
+
+    turn: Turn
+
+
+async def run_turn(
+    definition: AgentDefinition,
+    provider: Provider,
+    toolbox: Toolbox,
+    turn: TurnInput,
+    work: TurnWork,
+    classify: Callable[[str], str],
+) -> AsyncIterator[TurnEvent]:
+    """Run one turn and yield its events, numbered from `turn.first_seq`.
+
+    `turn_started` is yielded when the numbering starts at 0; with a later `first_seq` it has been said already. The
+    last event is `turn_completed`, or `turn_failed` for an `OutcropError`. Anything else raises: cancellation, after an
+    effect that is under way has been settled, and bugs. `work` holds what happened, whichever way the turn ends.
+    """
+    state = Turn(definition, provider, toolbox, turn, work, classify)
+    running = asyncio.create_task(_drive(state))
+    try:
+        while (event := await state.events.get()) is not None:
+            yield event
+        await running
+    finally:
+        if not running.done():
+            running.cancel()
+            await asyncio.wait({running})
+
+
+async def _drive(turn: Turn) -> None:
+    """Run the graph and close the stream of events."""
+    try:
+        if turn.given.first_seq == 0:
+            file = turn.definition.file
+            turn.emit(
+                TurnStarted, conversation_id=turn.given.conversation_id, agent=file.name, agent_version=file.version
+            )
+        await GRAPH.ainvoke({"turn": turn}, {"recursion_limit": 100})
+        turn.seal()
+        turn.emit(
+            TurnCompleted,
+            status="waiting" if turn.asked else "completed",
+            text=turn.text,
+            specialist=turn.specialist,
+            usage=turn.usage,
+            timings=turn.timings,
+        )
+    except OutcropError as error:
+        turn.note("turn_failed", code=error.code, reason=str(error))
+        turn.seal()
+        turn.emit(TurnFailed, code=error.code, user_hint=error.user_hint, retryable=error.retryable)
+    finally:
+        turn.seal()
+        turn.events.put_nowait(None)
+
+
+async def settle(state: State) -> None:
+    """Judge the message or the button on the open pending actions, and carry out what was decided."""
+    turn = state["turn"]
+    turn.verdict = _verdict(turn)
+    turn.note("verdict", kind=turn.verdict.kind, reason=turn.verdict.reason)
+    by_id = {pending.pending_id: pending for pending in turn.open}
+    chosen = [by_id[i] for i in turn.verdict.pending_ids if i in by_id]
+    now = turn.given.tools.clock.now()
+    for pending in [p for p in turn.open if p.expires_at <= now]:
+        turn.change(pending, "expired")
+    match turn.verdict.kind:
+        case "decline":
+            for pending in chosen or list(turn.open):
+                if pending in turn.open:
+                    turn.change(pending, "declined")
+        case "confirm" | "address_correction":
+            confirmed = [pending for pending in chosen if pending in turn.open]
+            for pending, call in zip(confirmed, runtime_calls(turn, confirmed), strict=True):
+                turn.change(pending, "confirmed")
+                await run_confirmed(turn, call, pending)
+        case "amend":
+            turn.amended = chosen or list(turn.open)
+
+
+def _verdict(turn: Turn) -> Verdict:
+    given = turn.given
+    if given.decision is None:
+        return judge(given.text, views(turn), given.tools.clock.now(), channel=given.channel)
+    if all(pending.pending_id != given.decision.pending_id for pending in turn.open):
+        raise PendingSettled(f"no open pending action {given.decision.pending_id}")
+    kind: VerdictKind = "confirm" if given.decision.confirm else "decline"
+    return Verdict(kind=kind, pending_ids=(given.decision.pending_id,), reason="button")
+
+
+async def think(state: State) -> Command[str]:
+    """One model call, shown as far as the guards let it; then its calls, a second try, or the end."""
+    turn = state["turn"]
+    limits = turn.definition.file.limits
+    if turn.model_calls >= limits.model_calls or turn.remaining_s <= 0:
+        _give_up(turn, "model calls or time used up")
+        return Command(goto="close")
+    if turn.rules is None:
+        turn.rules = Rules(turn)
+    try:
+        step = await call_model(turn, turn.rules)
+    except ModelError as error:
+        if not turn.outcomes:
+            raise
+        # Something was done in this turn: that has to be told, model or no model.
+        turn.note("model_failed", code=error.code, reason=str(error))
+        _tell_outcomes(turn)
+        return Command(goto="close")
+    if step.calls:
+        finish_text(turn, step, with_questions=False)
+        turn.untold = [o for o in turn.untold if o.tool not in turn.rules.claimed or o.result.status != "ok"]
+        turn.calls = step.calls
+        turn.record_step(tuple(proposal.call for proposal in step.calls), step.state)
+        return Command(goto="act")
+    finish_text(turn, step, with_questions=not _will_ask(turn))
+    return _conclude(turn, step)
+
+
+def _conclude(turn: Turn, step: Step) -> Command[str]:
+    """After a message without calls: done, a second try, or a plain sentence instead."""
+    fault: str | None = step.withheld[0].fault if step.withheld else None
+    if fault is None and not turn.segment and not turn.untold and not _will_ask(turn):
+        fault = "empty"
+    if fault is not None and not turn.corrected:
+        turn.corrected = True
+        seen = turn.segment
+        turn.correction = f"Your last message was not shown. {CORRECTIONS[fault]}" + (
+            f" The person has already read this, do not repeat it: {seen!r}" if seen else ""
+        )
+        return Command(goto="think")
+    if turn.untold and (fault is not None or not turn.segment):
+        _tell_outcomes(turn)
+    elif fault is not None and not _will_ask(turn):
+        turn.say(turn.definition.phrase({"claim": "nothing_executed", "empty": "no_answer"}.get(fault, "withheld")))
+    turn.untold.clear()
+    turn.record_step((), step.state)
+    return Command(goto="close" if turn.open else END)
+
+
+async def act(state: State) -> Command[str]:
+    """Answer the proposed calls, in their order. What waits for a yes ends the turn; the model has no say in that."""
+    turn = state["turn"]
+    calls, turn.calls = turn.calls, []
+    turn.hints.clear()
+    try:
+        for proposal in calls:
+            await run_proposed(turn, proposal)
+    except LoopStopped as loop:
+        turn.note("loop_stopped", call=str(loop))
+        _give_up(turn, "the same call again", always=True)
+        return Command(goto="close")
+    except TurnLimit as limit:
+        if not turn.proposed:
+            _give_up(turn, str(limit))
+        return Command(goto="close")
+    return Command(goto="close" if turn.proposed else "think")
+
+
+async def close(state: State) -> None:
+    """Put what still waits to the person, in the runtime's own words, and drop what is superseded."""
+    turn = state["turn"]
+    if turn.untold:
+        _tell_outcomes(turn)
+    for pending in _superseded(turn):
+        turn.change(pending, "replaced")
+    asked = [*turn.open, *turn.proposed]
+    if not asked:
+        return
+    if turn.proposed:
+        for hint in dict.fromkeys(turn.hints):
+            turn.say_paragraph(hint)
+    turn.say_paragraph(ask_for_yes(turn, asked))
+    # No await from here on: what is stored as open has been put to the person, and the other way round.
+    turn.work.opened.extend(turn.proposed)
+    turn.asked = True
+    for pending in asked:
+        _announce(turn, pending)
+
+
+def _announce(turn: Turn, pending: PendingAction) -> None:
+    turn.emit(
+        ConfirmationRequired,
+        pending_id=pending.pending_id,
+        call_id=pending.call_id,
+        tool=pending.tool,
+        args=pending.args,
+        summary=pending.summary,
+        expires_at=pending.expires_at,
+    )
+
+
+def _superseded(turn: Turn) -> list[PendingAction]:
+    """Stored pending actions that are no longer what is on the table."""
+    if turn.proposed:
+        # A change of some of several leaves the others; any other new proposal replaces the whole set.
+        return [p for p in turn.open if p in turn.amended] if turn.amended else list(turn.open)
+    looked_elsewhere = any(
+        record.status == "ok" and record.tool in turn.definition.file.supersedes_pending for record in turn.work.calls
+    )
+    if looked_elsewhere:
+        return list(turn.open)
+    return [p for p in turn.open if p in turn.amended]
+
+
+def _will_ask(turn: Turn) -> bool:
+    """Whether the turn will end with the runtime's own question."""
+    return bool(turn.proposed) or len(_superseded(turn)) < len(turn.open)
+
+
+def _tell_outcomes(turn: Turn) -> None:
+    """Say in plain words how the effects of this turn ended."""
+    for outcome in turn.untold or turn.outcomes:
+        match outcome.result.status:
+            case "ok":
+                text = receipt(turn, outcome.tool, {**outcome.args, **outcome.facts})
+            case "unknown":
+                text = turn.definition.phrase("unknown_outcome")
+            case _:
+                text = turn.definition.phrase("not_done", hint=outcome.result.data.get("user_hint", ""))
+        turn.say_paragraph(text)
+    turn.untold.clear()
+
+
+def _give_up(turn: Turn, reason: str, *, always: bool = False) -> None:
+    """End a turn that used up its budget: plainly if there is something to stand on, else as `TurnLimit`."""
+    turn.note("gave_up", reason=reason)
+    if turn.untold:
+        _tell_outcomes(turn)
+    elif always or turn.text or turn.outcomes:
+        turn.say_paragraph(turn.definition.phrase("gave_up"))
+    else:
+        raise TurnLimit(reason)
+
+
+def _compile() -> Any:
+    graph = StateGraph(State)
+    graph.add_node("settle", settle)
+    graph.add_node("think", think, destinations=("think", "act", "close", END))
+    graph.add_node("act", act, destinations=("think", "close"))
+    graph.add_node("close", close)
+    graph.add_conditional_edges(START, _first, ["settle", "think"])
+    graph.add_edge("settle", "think")
+    graph.add_edge("close", END)
+    return graph.compile()
+
+
+def _first(state: State) -> str:
+    turn = state["turn"]
+    return "settle" if turn.open or turn.given.decision else "think"
+
+
+GRAPH = _compile()

@@ -1,0 +1,236 @@
+"""One tool call of a turn, from the proposal to its result.
+
+A proposal is checked here before the toolbox sees it: the tool exists, the arguments are ones a model may give, dates
+are days, the same call is not made over and over. A gated call is never run from here; it becomes a pending action.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, date, datetime
+
+import orjson
+
+from agent.dates import DateError, TimeError, parse_day, parse_time
+from agent.effects import effect_key, run_effect, unbroken
+from agent.errors import TurnLimit
+from agent.events import ToolRequested, ToolStarted
+from agent.pending import open_pending
+from agent.ports import PendingAction
+from agent.providers.base import Call
+from agent.transcript import AssistantMessage, JsonObject, ToolCall, UserMessage
+from agent.turn import Outcome, Seen, Turn
+from tools.contract import InvalidArguments, Prepared, ToolError, ToolSpec, UnknownTool
+
+# A model that wrote such a call gets to know; a person need not.
+FAULTS_OF_THE_MODEL = ("unknown_tool", "invalid_arguments")
+# A dictated text keeps at least this share of its longer words from what the person wrote.
+DICTATED_SHARE = 0.6
+
+_WORD = re.compile(r"[^\W_]{3,}")
+
+
+class LoopStopped(Exception):
+    """The model asks for the same thing again and again."""
+
+
+class TurnOver(ToolError):
+    """The turn's budget of calls is used up."""
+
+    code = "turn_over"
+
+
+async def run_proposed(turn: Turn, proposal: Call) -> None:
+    """Answer one call that the model proposed; raises `LoopStopped` or `TurnLimit` when there shall be no more."""
+    call = proposal.call
+    turn.emit(ToolRequested, call_id=call.id, tool=call.name, args=call.args)
+    if len(turn.work.calls) >= turn.definition.file.limits.tool_calls:
+        _refuse(turn, call, TurnOver("No more calls in this turn. Answer with what you have."))
+        raise TurnLimit("tool calls used up")
+    try:
+        spec, args = _check(turn, proposal)
+    except ToolError as error:
+        _refuse(turn, call, error)
+        _remember(turn, _signature(call.name, call.args), "refused", error.result().data, "")
+        return
+    if _repeated(turn, call, spec, args):
+        return
+    await _run_checked(turn, ToolCall(call.id, call.name, args), spec)
+
+
+async def run_confirmed(turn: Turn, call: ToolCall, pending: PendingAction) -> None:
+    """Run what a person said yes to, with the arguments that were stored."""
+    spec = turn.specs.get(pending.tool)
+    if spec is None:
+        _refuse(turn, call, UnknownTool("This is not available any more."))
+        return
+    prepared = Prepared(spec, pending.args, pending.restatement)
+    await unbroken(_run_effect(turn, call, prepared, pending))
+
+
+def _check(turn: Turn, proposal: Call) -> tuple[ToolSpec, JsonObject]:
+    """The tool and the arguments with dates and times normalised; raises `ToolError`."""
+    call = proposal.call
+    spec = turn.specs.get(call.name)
+    if spec is None:
+        raise UnknownTool("There is no such tool here.")
+    if proposal.error is not None:
+        raise InvalidArguments("The arguments could not be read.", errors=[{"field": "", "message": proposal.error}])
+    properties = spec.parameters.get("properties", {})
+    if surplus := [name for name in call.args if name not in properties]:
+        errors = [{"field": name, "message": "is not an argument of this tool; leave it out"} for name in surplus]
+        raise InvalidArguments("Some arguments cannot be given.", errors=errors)
+    return spec, _normalised(call.args, properties, turn.given.tools.clock.now().date())
+
+
+def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonObject:
+    """Days as YYYY-MM-DD and times as HH:MM where the schema says so; what was given as null is left out."""
+    given: JsonObject = {}
+    for name, value in args.items():
+        if value is None:
+            continue
+        kind = properties[name].get("format")
+        if kind == "date" and isinstance(value, str):
+            try:
+                value = parse_day(value, today).isoformat()
+            except DateError as error:
+                raise InvalidArguments(
+                    "That day cannot be used.", errors=[{"field": name, "message": str(error)}]
+                ) from error
+        elif kind == "time" and isinstance(value, str):
+            try:
+                value = parse_time(value).strftime("%H:%M")
+            except TimeError:
+                pass  # the tool knows more notations, and names the problem if it does not
+        given[name] = value
+    return given
+
+
+def _repeated(turn: Turn, call: ToolCall, spec: ToolSpec, args: JsonObject) -> bool:
+    """Whether this call had its answer already, which it then gets again; the second repetition ends the turn."""
+    seen = turn.seen.get(_signature(call.name, args))
+    if seen is None:
+        done = _done_by_runtime(turn, call.name, args) if spec.effect == "gated" else None
+        if done is None:
+            return False
+        seen = turn.seen[_signature(call.name, args)] = Seen(*done, effect=spec.effect)
+    seen.repeats += 1
+    turn.record_call(call, seen.status, seen.result, args=args)
+    if seen.repeats > 1 or seen.status in ("error", "refused"):
+        raise LoopStopped(call.name)
+    return True
+
+
+def _done_by_runtime(turn: Turn, tool: str, args: JsonObject) -> tuple[str, JsonObject] | None:
+    """The result of the same gated action if a yes ran it in this turn. Ids may be written in several ways."""
+    for outcome in turn.outcomes:
+        if outcome.tool == tool and all(outcome.args.get(k) == v for k, v in args.items() if not k.endswith("_id")):
+            return outcome.result.status, outcome.result.data
+    return None
+
+
+async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
+    signature = _signature(call.name, call.args)
+    try:
+        prepared = await turn.toolbox.prepare(call.name, call.args, turn.given.tools)
+    except ToolError as error:
+        if error.code in FAULTS_OF_THE_MODEL:
+            _refuse(turn, call, error)
+        else:
+            turn.hints.append(error.user_hint)
+            turn.record_call(call, "error", error.result().data)
+        _remember(turn, signature, "error", error.result().data, spec.effect)
+        return
+    if spec.effect == "gated" or (spec.effect == "write" and not _dictated(turn, spec, prepared.args)):
+        pending = open_pending(turn, call, prepared)
+        result = {"ok": True, "status": "confirmation_required", "summary": pending.summary}
+        turn.record_call(call, "pending", result, args=prepared.args)
+        _remember(turn, signature, "pending", result, spec.effect)
+    elif spec.effect == "write":
+        await unbroken(_run_effect(turn, call, prepared, None))
+    else:
+        await _run_read(turn, call, prepared, signature)
+
+
+async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: str) -> None:
+    turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=prepared.args)
+    started = datetime.now(UTC), time.perf_counter()
+    try:
+        result = await turn.toolbox.execute(prepared, turn.given.tools)
+    except ToolError as error:
+        result = error.result()
+    turn.record_call(
+        call,
+        result.status,
+        result.data,
+        args=prepared.args,
+        started=started,
+        upstream_status=result.upstream_status,
+    )
+    _remember(turn, signature, result.status, result.data, "read")
+    if result.status == "ok":
+        # What failed before may succeed now.
+        turn.seen = {key: seen for key, seen in turn.seen.items() if seen.status not in ("error", "refused")}
+
+
+async def _run_effect(turn: Turn, call: ToolCall, prepared: Prepared, pending: PendingAction | None) -> None:
+    """Run a write through the ledger and put it on record."""
+    effect = effect_key(turn, call, prepared.args, pending.pending_id if pending else None)
+    turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=prepared.args)
+    started = datetime.now(UTC), time.perf_counter()
+    result = await run_effect(turn, prepared, effect)
+    outcome = Outcome(call.name, prepared.args, pending.restatement if pending else {}, result)
+    turn.outcomes.append(outcome)
+    turn.untold.append(outcome)
+    # What was read before this effect may be read again after it.
+    turn.seen = {key: seen for key, seen in turn.seen.items() if seen.effect != "read"}
+    turn.record_call(
+        call,
+        result.status,
+        result.data,
+        args=prepared.args,
+        started=started,
+        upstream_status=result.upstream_status,
+        effect_key=effect.key,
+    )
+    if pending is None:
+        _remember(turn, _signature(call.name, call.args), result.status, result.data, "write")
+
+
+def _refuse(turn: Turn, call: ToolCall, error: ToolError) -> None:
+    turn.note("call_refused", tool=call.name, code=error.code, args=call.args)
+    turn.record_call(call, "refused", error.result().data)
+
+
+def _remember(turn: Turn, signature: str, status: str, result: JsonObject, effect: str) -> None:
+    if (seen := turn.seen.get(signature)) is not None:
+        # Only refusals come here twice: the same faulty call again.
+        seen.repeats += 1
+        raise LoopStopped(signature)
+    turn.seen[signature] = Seen(status, result, effect)  # type: ignore[arg-type]
+
+
+def _signature(tool: str, args: JsonObject) -> str:
+    return f"{tool} {orjson.dumps(args, option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def _dictated(turn: Turn, spec: ToolSpec, args: JsonObject) -> bool:
+    """Whether the free text of an ungated write is the person's own.
+
+    Read from what they wrote in this conversation. Writes with no such argument are free.
+    """
+    argument = turn.definition.file.dictated.get(spec.name)
+    if argument is None:
+        return True
+    words = set(_WORD.findall(str(args.get(argument, "")).lower()))
+    said = " ".join(m.text for m in (*turn.given.history, UserMessage(turn.given.text)) if isinstance(m, UserMessage))
+    own = words & set(_WORD.findall(said.lower()))
+    return len(own) >= DICTATED_SHARE * len(words)
+
+
+def runtime_calls(turn: Turn, pendings: list[PendingAction]) -> list[ToolCall]:
+    """The calls by which the runtime carries out confirmed actions, put into the transcript as one message."""
+    calls = [ToolCall(turn.new_call_id(), p.tool, p.args, by_runtime=True) for p in pendings]
+    turn.work.messages.append(AssistantMessage(tool_calls=tuple(calls)))
+    return calls

@@ -1,0 +1,181 @@
+"""Tool calls that a model printed as text, in the dialects that models fall into.
+
+XML blocks (`<tool_call>{…}</tool_call>`, `<function=name>…`, `<invoke name="…">…`), JSON objects (fenced or bare), Python
+calls (`name(arg="x")`, `[name(…), name(…)]`) and "Action: … Action Input: …". Reading is pure and never guesses: what is
+not a whole call of a known tool is no call.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from agent.transcript import JsonObject
+
+Found = tuple[str, JsonObject]
+Span = tuple[int, int, list[Found]]
+
+_TAG = r"</?(?:\w+:)?(?:tool|function|invoke|parameter|arg|action|python|call)[\w:.-]*(?:[\s=>/]|$)"
+_NAMED_BLOCK = re.compile(
+    r"<(?:\w+:)?(?:invoke|function|tool|tool_use|tool_call)(?:=|\s+name=)[\"']?([\w.-]+)[\"']?[^>]*>"
+    r"(.*?)(?:</(?:\w+:)?(?:invoke|function|tool|tool_use|tool_call)>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+_PARAMETER = re.compile(
+    r"<(?:\w+:)?(?:parameter|arg)(?:=|\s+name=)[\"']?([\w.-]+)[\"']?[^>]*>(.*?)</(?:\w+:)?(?:parameter|arg)>",
+    re.DOTALL | re.IGNORECASE,
+)
+_REACT = re.compile(r"Action:\s*([\w.-]+)\s*\n?\s*Action Input:\s*(?=\{)", re.IGNORECASE)
+_NAME_KEYS = ("name", "tool", "tool_name", "function", "action", "recipient_name")
+_ARGS_KEYS = ("arguments", "parameters", "args", "input", "action_input", "params")
+_DEBRIS = re.compile(rf"{_TAG}[^>]*>?|<\|[^>\n]*>|```\w*|\[/?TOOL_CALLS\]|functools|^\s*[\[\](),;]+\s*$", re.I | re.M)
+
+
+@lru_cache(maxsize=64)
+def trigger(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Where text may turn into tool syntax: from here on it is held back."""
+    called = "|".join(re.escape(name) for name in names) or r"(?!)"
+    return re.compile(
+        rf"{_TAG}|<\||```|\{{\s*(?:[\"'\w]|$)|\[\s*(?:\{{|/?TOOL_CALLS|(?:{called})\s*\(|$)|\bfunctools\["
+        rf"|\b(?:{called})\s*\(|\bAction:\s*(?:{called})\b",
+        re.IGNORECASE,
+    )
+
+
+def read_calls(text: str, names: Sequence[str]) -> tuple[list[Found], str]:
+    """The whole calls of known tools in a text, in order, and what remains of the text without them."""
+    spans: list[Span] = []
+    for start, end, calls in (*_named_blocks(text), *_react(text), *_json_calls(text), *_python_calls(text, names)):
+        known = [call for call in calls if call[0] in names]
+        if known and not any(s < end and start < e for s, e, _ in spans):
+            spans.append((start, end, known))
+    spans.sort(key=lambda span: span[0])
+    rest, at = [], 0
+    for start, end, _ in spans:
+        rest.append(text[at:start])
+        at = end
+    rest.append(text[at:])
+    remainder = "".join(rest)
+    return [call for _, _, calls in spans for call in calls], _DEBRIS.sub("", remainder) if spans else remainder
+
+
+def _named_blocks(text: str) -> Iterator[Span]:
+    for block in _NAMED_BLOCK.finditer(text):
+        given = {m[1]: _literal(m[2].strip()) for m in _PARAMETER.finditer(block[2])}
+        if not given and (body := block[2].strip()):
+            given = _object(body) or {}
+            given = next((given[k] for k in _ARGS_KEYS if isinstance(given.get(k), dict)), given)
+        yield block.start(), block.end(), [(block[1], given)]
+
+
+def _react(text: str) -> Iterator[Span]:
+    for match in _REACT.finditer(text):
+        end = _balanced(text, match.end(), "{", "}")
+        if end and (given := _object(text[match.end() : end])) is not None:
+            yield match.start(), end, [(match[1], given)]
+
+
+def _json_calls(text: str) -> Iterator[Span]:
+    at = text.find("{")
+    while at >= 0:
+        end = _balanced(text, at, "{", "}")
+        body = _object(text[at:end]) if end else None
+        calls = list(_calls_in(body)) if body is not None else []
+        if end and calls:
+            yield at, end, calls
+        at = text.find("{", end if calls and end else at + 1)
+
+
+def _calls_in(body: Any) -> Iterator[Found]:
+    """Calls in one JSON value, whichever wrapper it has."""
+    if isinstance(body, list):
+        for each in body:
+            yield from _calls_in(each)
+        return
+    if not isinstance(body, dict):
+        return
+    for wrapper in ("tool_calls", "calls", "tools", "tool_uses"):
+        if isinstance(body.get(wrapper), list):
+            yield from _calls_in(body[wrapper])
+            return
+    inner = body.get("function")
+    if isinstance(inner, dict):
+        yield from _calls_in(inner)
+        return
+    name = next((body[k] for k in _NAME_KEYS if isinstance(body.get(k), str)), None)
+    if name is None:
+        return
+    given = next((body[k] for k in _ARGS_KEYS if k in body), {})
+    if isinstance(given, str):
+        given = _object(given)
+    if isinstance(given, dict):
+        yield name.removeprefix("functions."), given
+
+
+def _python_calls(text: str, names: Sequence[str]) -> Iterator[Span]:
+    if not names:
+        return
+    for match in re.finditer(rf"\b({'|'.join(map(re.escape, names))})\s*(?=\()", text):
+        end = _balanced(text, match.end(), "(", ")")
+        if end is None:
+            continue
+        try:
+            call = ast.parse(text[match.start() : end], mode="eval").body
+            given = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg} if _bare(call) else None
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+        if given is not None:
+            yield match.start(), end, [(match[1], given)]
+
+
+def _bare(call: ast.expr) -> bool:
+    return isinstance(call, ast.Call) and not call.args
+
+
+def _balanced(text: str, start: int, opening: str, closing: str) -> int | None:
+    """Index after the bracket that closes the one at `start`, heeding quoted strings; None when it stays open."""
+    depth, quote, at = 0, "", start
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char == '"' or (char == "'" and opening == "("):
+            quote = char
+        elif char == opening:
+            depth += 1
+        elif char == closing:
+            depth -= 1
+            if depth == 0:
+                return at + 1
+        at += 1
+    return None
+
+
+def _object(text: str) -> JsonObject | None:
+    start = text.find("{")
+    end = _balanced(text, start, "{", "}") if start >= 0 else None
+    if end is None:
+        return None
+    try:
+        body = orjson.loads(text[start:end])
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _literal(text: str) -> Any:
+    """A parameter's value: JSON where it is JSON (numbers stay text, ids look like numbers)."""
+    if text[:1] in "[{" or text in ("true", "false", "null"):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return text

@@ -1,0 +1,273 @@
+"""One running turn: the object that the graph's nodes change in place, and the events they emit through it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.confirmation import Verdict
+from agent.definition import AgentDefinition
+from agent.events import TextDelta, ToolFinished, ToolStatus, TurnEvent
+from agent.ports import CallRecord, PendingAction, PendingChange, TurnInput, TurnWork
+from agent.providers.base import Call, Provider
+from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
+from tools.contract import Toolbox, ToolResult, ToolSpec
+
+if TYPE_CHECKING:
+    from agent.guards import Rules
+
+# A reply longer than this is a model that does not stop.
+MAX_REPLY_CHARS = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An effect that this turn ran, or found already run, and how it ended."""
+
+    tool: str
+    args: JsonObject
+    facts: JsonObject  # what a person had read before the yes; empty for an ungated write
+    result: ToolResult
+
+
+@dataclass(slots=True)
+class Seen:
+    """A call that this turn made already: what the model was shown then, and how often it asked again."""
+
+    status: ToolStatus
+    result: JsonObject
+    effect: str
+    repeats: int = 0
+
+
+class Turn:
+    """State of one turn. `work` is filled as things happen, so that a turn that dies leaves what it did."""
+
+    def __init__(
+        self,
+        definition: AgentDefinition,
+        provider: Provider,
+        toolbox: Toolbox,
+        given: TurnInput,
+        work: TurnWork,
+        classify: Callable[[str], str],
+    ) -> None:
+        self.definition = definition
+        self.provider = provider
+        self.toolbox = toolbox
+        self.given = given
+        self.work = work
+        self.classify = classify
+        self.tool_list = toolbox.specs(definition.file.action_groups, given.tools.identity)
+        self.specs: dict[str, ToolSpec] = {spec.name: spec for spec in self.tool_list}
+        self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
+        self.started = time.perf_counter()
+
+        self.verdict: Verdict | None = None
+        self.open: list[PendingAction] = list(given.pending)  # stored ones that are still open
+        self.proposed: list[PendingAction] = []  # stored by this turn's calls
+        self.outcomes: list[Outcome] = []
+        self.hints: list[str] = []  # why calls of the last step did not come about, for people
+        self.seen: dict[str, Seen] = {}
+        self.calls: list[Call] = []  # proposed by the last step, not run yet
+        self.model_calls = 0
+        self.correction: str | None = None
+        self.corrected = False  # one re-ask a turn
+        self.usage_estimated = False
+        self.amended: list[PendingAction] = []  # stored ones of which the person changes a detail
+        self.untold: list[Outcome] = []  # outcomes that no sentence shown since has been about
+        self.asked = False  # the reply ends with the runtime's question
+        self.rules: Rules | None = None
+
+        self._seq = given.first_seq
+        self._call_ids = 0
+        self.reply_chars = 0
+        self._shown: list[str] = []  # the reply so far
+        self._segment: list[str] = []  # the part of it that no message in `work` holds yet
+        self._specialist: str | None = None
+
+    # --- what leaves the turn
+
+    def emit(self, kind: Callable[..., TurnEvent], **fields: Any) -> None:
+        """Stamp an event and hand it to whoever reads the turn."""
+        self.events.put_nowait(kind(turn_id=self.given.turn_id, seq=self._seq, at=datetime.now(UTC), **fields))
+        self._seq += 1
+
+    def say(self, text: str) -> None:
+        """Add text to the reply; a new part of it starts a new paragraph."""
+        if not self._segment:
+            text = text.lstrip()
+            if text and self._shown:
+                text = "\n\n" + text
+        if not text:
+            return
+        self._shown.append(text)
+        self._segment.append(text)
+        self.reply_chars += len(text)
+        self.emit(TextDelta, text=text)
+
+    def say_paragraph(self, text: str) -> None:
+        """Add the runtime's own words as a paragraph of their own."""
+        self.say(f"\n\n{text}" if self._segment else text)
+
+    @property
+    def text(self) -> str:
+        """The reply so far."""
+        return "".join(self._shown)
+
+    @property
+    def segment(self) -> str:
+        """The part of the reply that is not in a message yet."""
+        return "".join(self._segment).strip()
+
+    # --- what it records
+
+    def record_step(self, calls: tuple[ToolCall, ...], state: JsonObject | None) -> None:
+        """Close the segment as an assistant message of the provider."""
+        text = self.segment
+        self._segment.clear()
+        if text or calls or state is not None:
+            self.work.messages.append(AssistantMessage(text, calls, self.provider.name, state))
+
+    def record_own_text(self) -> None:
+        """Close the segment as the runtime's own words, joined to the reply that stands before it."""
+        text = self.segment
+        self._segment.clear()
+        if not text:
+            return
+        last = self.work.messages[-1] if self.work.messages else None
+        if isinstance(last, AssistantMessage) and not last.tool_calls:
+            joined = f"{last.text}\n\n{text}" if last.text else text
+            self.work.messages[-1] = AssistantMessage(joined, (), last.provider, last.state)
+        else:
+            self.work.messages.append(AssistantMessage(text))
+
+    def record_call(
+        self,
+        call: ToolCall,
+        status: ToolStatus,
+        result: JsonObject,
+        *,
+        args: JsonObject | None = None,
+        started: tuple[datetime, float] | None = None,
+        upstream_status: int | None = None,
+        effect_key: str | None = None,
+    ) -> None:
+        """Write down how a call ended, for the model, the client and the record. `args` are the effective ones."""
+        spec = self.specs.get(call.name)
+        effective = call.args if args is None else args
+        at, clock = started or (datetime.now(UTC), time.perf_counter())
+        duration_ms = (time.perf_counter() - clock) * 1000
+        part = spec.part if spec and status == "ok" else None
+        self.work.calls.append(
+            CallRecord(
+                call_id=call.id,
+                tool=call.name,
+                effect=spec.effect if spec else "unknown",
+                args=effective,
+                status=status,
+                result=result,
+                part=part,
+                started_at=at,
+                duration_ms=duration_ms,
+                upstream_status=upstream_status,
+                effect_key=effect_key,
+            )
+        )
+        self.work.tools_ms += duration_ms
+        self.work.messages.append(
+            ToolMessage(call.id, call.name, result, effective, ok=status in ("ok", "pending"))
+        )
+        self.emit(
+            ToolFinished,
+            call_id=call.id,
+            tool=call.name,
+            args=effective,
+            status=status,
+            result=result,
+            part=part,
+            duration_ms=duration_ms,
+        )
+
+    def change(self, pending: PendingAction, state: Any) -> None:
+        """Take a stored pending action out of the open state."""
+        self.open.remove(pending)
+        self.work.changed.append(PendingChange(pending.pending_id, state))
+
+    def note(self, kind: str, /, **facts: Any) -> None:
+        """Leave a trace for the audit."""
+        self.work.audit.append({"type": kind, **facts})
+
+    def seal(self) -> None:
+        """Leave the record whole however the turn ended: the text said, and a result for every call."""
+        answered = {m.call_id for m in self.work.messages if isinstance(m, ToolMessage)}
+        for message in tuple(self.work.messages):
+            for call in message.tool_calls if isinstance(message, AssistantMessage) else ():
+                if call.id not in answered:
+                    stopped = {"ok": False, "code": "stopped", "user_hint": "The turn ended before this call."}
+                    self.work.messages.append(ToolMessage(call.id, call.name, stopped, call.args, ok=False))
+        self.record_own_text()
+        self.work.text = self.text
+        self.work.specialist = self.specialist
+        self.work.provider, self.work.model = self.provider.name, self.provider.model
+
+    # --- what it knows
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The transcript as the model is to see it now."""
+        return (*self.given.history, UserMessage(self.given.text), *self.work.messages)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left of the turn's budget."""
+        return self.definition.file.limits.deadline_s - (time.perf_counter() - self.started)
+
+    @property
+    def specialist(self) -> str:
+        """Who answered: as the provider says, else by the first tool used, else by the message."""
+        file = self.definition.file
+        if self._specialist:
+            return self._specialist
+        used = [record.tool for record in self.work.calls]
+        if not used and self.verdict and self.verdict.kind in ("confirm", "decline", "hold", "amend"):
+            used = [pending.tool for pending in self.given.pending]
+        for tool in used:
+            if spec := self.specs.get(tool):
+                return file.specialists.get(spec.group, file.default_specialist)
+        return self.classify(self.given.text) or file.default_specialist
+
+    @specialist.setter
+    def specialist(self, name: str) -> None:
+        self._specialist = self._specialist or name
+
+    @property
+    def committed(self) -> frozenset[str]:
+        """Tools whose effect is on the ledger as done in this turn."""
+        return frozenset(outcome.tool for outcome in self.outcomes if outcome.result.status == "ok")
+
+    @property
+    def usage(self) -> JsonObject:
+        """Tokens of all model calls of the turn."""
+        return {
+            "input_tokens": self.work.input_tokens,
+            "output_tokens": self.work.output_tokens,
+            "model_calls": self.model_calls,
+            "estimated": self.usage_estimated,
+        }
+
+    @property
+    def timings(self) -> JsonObject:
+        """Milliseconds spent so far."""
+        total = (time.perf_counter() - self.started) * 1000
+        work = self.work
+        return {"total_ms": round(total, 3), "model_ms": round(work.model_ms, 3), "tools_ms": round(work.tools_ms, 3)}
+
+    def new_call_id(self) -> str:
+        """An id for a call that came without a usable one."""
+        self._call_ids += 1
+        return f"call_{self.given.turn_id.hex[-12:]}_{self._call_ids}"
