@@ -1,0 +1,161 @@
+"""Configuration: environment and `.env`, validated at start, every error at once with its key and its fix."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+FIXTURE = Path(__file__).parent / "embedded" / "pf360_simulator" / "fixture.yaml"
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; one line per wrong key, each with its fix."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("\n".join(f"{key}: {what}" for key, what in problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """All keys, in capitals in the environment. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
+
+    # who answers
+    llm_provider: Literal["offline", "openai", "local"] = "offline"
+    llm_api_url: str | None = Field(default=None, description="base URL of an OpenAI-compatible server, with /v1")
+    llm_api_key: SecretStr | None = None
+    openai_api_key: SecretStr | None = Field(default=None, description="used when LLM_API_KEY is not set")
+    llm_model: str | None = None
+
+    # where things are kept; nothing is started for a URL that is given
+    database_url: str | None = None
+    redis_url: str | None = None
+    outcrop_data_dir: Path = Path(".outcrop")
+    directory_file: Path = Field(default=FIXTURE, description="office locations and demo identities (YAML)")
+
+    # where we listen, and for whom
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    auth_mode: Literal["none"] = "none"
+    tenant: str = Field(default="default", pattern=r"^[a-z0-9-]{1,40}$")
+    allowed_origins: str = Field(default="", description="further origins whose pages may call us, comma-separated")
+
+    # the system behind the tools
+    pf360_api_url: str | None = None
+    pf360_admin_url: str | None = None
+    pf360_admin_secret: SecretStr | None = None
+    pf360_jwt_secret: SecretStr | None = None
+    pf360_clock: Literal["fixture", "live"] = "live"
+    pf360_connect_timeout_seconds: float = Field(default=3.0, gt=0)
+    pf360_read_timeout_seconds: float = Field(default=8.0, gt=0)
+    pf360_write_timeout_seconds: float = Field(default=20.0, gt=0, description="writes and availability")
+    pf360_settle_seconds: float = Field(default=10.0, ge=0, description="how long a write may take to show up")
+
+    # turns and sessions
+    session_idle_seconds: int = Field(default=1800, ge=1)
+    turn_lease_seconds: float = Field(default=15.0, ge=0.2)
+    drain_seconds: float = Field(default=20.0, ge=0, description="how long a stop waits for running turns")
+    max_running_turns: int = Field(default=200, ge=1)
+    max_followers_per_turn: int = Field(default=16, ge=1)
+
+    @field_validator("llm_api_url", "pf360_api_url", "pf360_admin_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/") if value else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must look like postgresql://user:password@host:5432/name")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must look like redis://:password@host:6379/0")
+        return value
+
+    @field_validator("directory_file")
+    @classmethod
+    def _exists(cls, value: Path) -> Path:
+        if not value.is_file():
+            raise ValueError(f"there is no file {value}; name an existing one or leave the key out")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _loopback_only(cls, value: str) -> str:
+        # AUTH_MODE=none trusts whoever reaches the port, so the port must be this machine's own.
+        if not is_loopback(value):
+            raise ValueError(f"AUTH_MODE=none may listen on loopback only, not on {value}; use HOST=127.0.0.1")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Settings:
+        problems = [
+            (key, fix)
+            for key, missing, fix in (
+                ("LLM_API_URL", self.llm_provider == "local" and not self.llm_api_url,
+                 "is needed with LLM_PROVIDER=local, for instance http://127.0.0.1:11434/v1"),
+                ("LLM_MODEL", self.llm_provider != "offline" and not self.llm_model,
+                 f"is needed with LLM_PROVIDER={self.llm_provider}; name a model that the server has"),
+                ("LLM_API_KEY", self.llm_provider == "openai" and not self.api_key,
+                 "is needed with LLM_PROVIDER=openai; OPENAI_API_KEY does as well"),
+                ("PF360_JWT_SECRET", self.pf360_api_url and not self.pf360_jwt_secret,
+                 "is needed with PF360_API_URL: with AUTH_MODE=none upstream tokens are signed with it"),
+                ("PF360_ADMIN_URL", self.pf360_api_url and self.pf360_clock == "fixture" and not self.pf360_admin_url,
+                 "is needed with PF360_API_URL and PF360_CLOCK=fixture: our clock follows the simulator's"),
+                ("PF360_ADMIN_SECRET", self.pf360_admin_url and not self.pf360_admin_secret,
+                 "is needed with PF360_ADMIN_URL"),
+            )
+            if missing
+        ]  # fmt: skip
+        if problems:
+            raise SettingsError(problems)
+        return self
+
+    @property
+    def api_key(self) -> str | None:
+        """The model's key, from whichever of the two names is set."""
+        secret = self.llm_api_key or self.openai_api_key
+        return secret.get_secret_value() if secret else None
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Further origins that may call us."""
+        return frozenset(part.strip().rstrip("/") for part in self.allowed_origins.split(",") if part.strip())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the configuration; `SettingsError` lists all that is wrong."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError(
+            [
+                (
+                    str(each["loc"][0]).upper() if each["loc"] else "configuration",
+                    each["msg"].removeprefix("Value error, "),
+                )
+                for each in error.errors()
+            ]
+        ) from error
