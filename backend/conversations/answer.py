@@ -1,0 +1,125 @@
+"""A whole turn as one answer: the fold of its events that clients without a stream get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from agent.errors import OutcropError
+from agent.events import (
+    Citation,
+    ConfirmationRequired,
+    TextDelta,
+    ToolFinished,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+)
+from agent.ports import PendingAction
+from backend.conversations.frames import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """One tool call with its effective arguments."""
+
+    tool: str
+    args: dict[str, Any]
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A pending action that waits for a yes."""
+
+    pending_id: UUID
+    tool: str
+    args: dict[str, Any]
+    summary: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that the answer rests on."""
+
+    document_id: str
+    section: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a turn came to. `failure` is set when it failed or was cancelled."""
+
+    session_id: UUID
+    turn_id: UUID
+    status: str = ""
+    text: str = ""
+    specialist: str = ""
+    tool_calls: list[CallMade] = field(default_factory=list)
+    pending_actions: list[OpenQuestion] = field(default_factory=list)
+    citations: list[Source] = field(default_factory=list)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
+
+
+class TurnDidNotComplete(OutcropError):
+    """The turn ended with a typed error; carries its code, status and hint."""
+
+    def __init__(self, session_id: UUID, turn_id: UUID, failure: TurnFailed | TurnCancelled) -> None:
+        if isinstance(failure, TurnFailed):
+            super().__init__(failure.code, user_hint=failure.user_hint)
+            known = CLASSES.get(failure.code, OutcropError)
+            self.code, self.status, self.retryable = failure.code, known.status, failure.retryable  # type: ignore[misc]
+        else:
+            super().__init__(failure.reason, user_hint="The reply was stopped.")
+            self.code, self.status, self.retryable = "turn_cancelled", 409, True  # type: ignore[misc]
+        self.session_id = session_id
+        self.turn_id = turn_id
+
+
+def _all_below(parent: type[OutcropError]) -> dict[str, type[OutcropError]]:
+    found = {parent.code: parent}
+    for child in parent.__subclasses__():
+        found.update(_all_below(child))
+    return found
+
+
+CLASSES = _all_below(OutcropError)
+
+
+def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Sequence[PendingAction]) -> Answer:
+    """Fold a finished turn; `TurnDidNotComplete` when it failed or was cancelled."""
+    result = Answer(session_id, turn_id)
+    texts: list[str] = []
+    calls: dict[str, CallMade] = {}
+    for each in frames:
+        match each.event:
+            case TextDelta(text=text):
+                texts.append(text)
+            case ToolFinished() as call:
+                calls[call.call_id] = CallMade(call.tool, call.args, call.status)
+                if call.part:
+                    result.parts.append({"type": call.part, "data": call.result})
+            case ConfirmationRequired() as asked:
+                calls[asked.call_id] = CallMade(asked.tool, asked.args, "pending")
+            case Citation() as cited:
+                result.citations.append(Source(cited.document_id, cited.section, cited.start, cited.end, cited.score))
+            case TurnCompleted() as end:
+                result.status, result.specialist = end.status, end.specialist
+                result.text = end.text or "".join(texts)
+                result.usage, result.timings = end.usage, end.timings
+            case TurnFailed() | TurnCancelled() as failure:
+                raise TurnDidNotComplete(session_id, turn_id, failure)
+    result.tool_calls = list(calls.values())
+    result.pending_actions = [
+        OpenQuestion(each.pending_id, each.tool, each.args, each.summary, each.expires_at) for each in pending
+    ]
+    return result
