@@ -1,2 +1,8 @@
+"""The command `outcrop`. Each subcommand imports what it needs when it runs."""
+
+
 def main() -> None:
-    raise SystemExit("under construction")
+    """Entry point of the console script."""
+    from backend.cli.commands import app
+
+    app()

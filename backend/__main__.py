@@ -1,0 +1,5 @@
+"""`python -m backend` is `outcrop`."""
+
+from backend.cli import main
+
+main()

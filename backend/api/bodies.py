@@ -1,0 +1,66 @@
+"""Requests as they come in. Unknown fields are refused, not dropped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+MAX_MESSAGE_CHARS = 2000
+
+
+def _some_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if "\x00" in value:
+        raise ValueError("must not contain NUL characters")
+    return value
+
+
+MessageText = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=MAX_MESSAGE_CHARS), AfterValidator(_some_text)
+]
+
+
+class MessageIn(BaseModel):
+    """One user message; without `session_id` a new conversation begins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message: MessageText
+    session_id: UUID | None = None
+
+
+class DecisionIn(BaseModel):
+    """A button under a question: settle exactly this pending action."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session_id: UUID
+    pending_id: UUID
+    decision: Literal["confirm", "decline"]
+
+
+class PrototypeClient(BaseModel):
+    """One entry of `available_clients`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: str
+    client_name: str | None = None
+    is_primary: bool = False
+
+
+class PrototypeMessageIn(BaseModel):
+    """Both request shapes of the prototype: `session_id` and `customer_id` may be numbers or strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message: MessageText
+    session_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | int
+    customer_id: Annotated[str, StringConstraints(min_length=1, max_length=100)] | int
+    client_id: str | None = None
+    client_name: str | None = None
+    available_clients: list[PrototypeClient] | None = None
+    customer_type: Literal["B2B", "B2C"] | None = None

@@ -1,0 +1,69 @@
+"""Health, readiness, the API's description, and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from agent.errors import StoreUnavailable
+from backend.api.caller import Parts
+from backend.api.chat import json
+
+router = APIRouter()
+
+HERE = Path(__file__).parent
+STATIC = HERE.parent / "static"
+NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Outcrop</title>
+<body style="font:16px/1.5 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem">
+<h1>Outcrop</h1><p>The service runs; its page has not been built yet. <code>make web</code> builds it.</p>
+<p>Until then: <code>outcrop chat</code> in a terminal, or the <a href="/docs">API</a>.</p></body></html>"""
+
+
+@router.get("/healthz", tags=["operations"])
+async def live() -> dict[str, str]:
+    """The process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", tags=["operations"])
+async def ready(parts: Parts) -> Response:
+    """Whether turns can be taken: 503 without Postgres, `degraded` without Redis."""
+    checks = {"postgres": "ok", "redis": "ok" if await parts.sessions.ping() else "unreachable"}
+    try:
+        await parts.db.row("SELECT 1")
+    except StoreUnavailable:
+        checks["postgres"] = "unreachable"
+    status = "ok" if set(checks.values()) == {"ok"} else "degraded"
+    if checks["postgres"] != "ok":
+        status = "unavailable"
+    body: dict[str, Any] = {"status": status, "checks": checks, "running_turns": parts.service.running_turns}
+    response = json(body)
+    response.status_code = 503 if status == "unavailable" else 200
+    return response
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """The API's description, rendered without anything from elsewhere."""
+    return FileResponse(HERE / "docs.html", media_type="text/html")
+
+
+@router.get("/docs.js", include_in_schema=False)
+async def docs_script() -> Response:
+    """Its script; a file of its own because the page's policy allows no inline ones."""
+    return FileResponse(HERE / "docs.js", media_type="text/javascript")
+
+
+def mount_page(app: FastAPI) -> None:
+    """Serve the built page at `/`, last of all routes."""
+    if (STATIC / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=STATIC, html=True))
+        return
+
+    @app.get("/", include_in_schema=False)
+    async def not_built() -> Response:
+        return HTMLResponse(NOT_BUILT)

@@ -1,0 +1,194 @@
+"""`outcrop serve`: start what is missing, migrate, listen; stop all of it again."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from backend.embedded.data_folder import EmbeddedError
+from backend.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from backend.embedded.simulator_process import Simulator
+    from backend.embedded.stores import Stores
+
+
+class StartError(Exception):
+    """The service cannot start; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Complete settings, and what was started for them."""
+
+    settings: Settings
+    started: tuple[str, ...]
+
+
+def run(*, host: str | None = None, port: int | None = None, data_dir: str | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM. Returns the exit code."""
+    given = {"host": host, "port": port, "outcrop_data_dir": data_dir}
+    try:
+        settings = load_settings(**{key: value for key, value in given.items() if value is not None})
+        listener = listen(settings.host, settings.port)
+    except SettingsError as error:
+        return complain("The configuration cannot be used:", *str(error).splitlines())
+    except StartError as error:
+        return complain(str(error))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, listener))
+    except (EmbeddedError, StartError) as error:
+        return complain(str(error))
+    except SettingsError as error:
+        return complain("The configuration cannot be used:", *str(error).splitlines())
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def complain(*lines: str) -> int:
+    """Say on standard error why nothing was started."""
+    print("\n  ".join(lines), file=sys.stderr)
+    return 1
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is started; `StartError` when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1" if host == "localhost" else host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or choose another: PORT={port + 1}."
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    began = time.monotonic()
+    # Our imports take longer than the stores' start; both go on at once.
+    imports = asyncio.create_task(asyncio.to_thread(_import_application))
+    try:
+        async with surroundings(settings) as around:
+            await _migrate(around.settings)
+            await imports
+            server = _server(around)
+            _announce(around, listener, server, began)
+            await server.serve(sockets=[listener])
+    finally:
+        await asyncio.wait([imports])
+        listener.close()
+
+
+@asynccontextmanager
+async def surroundings(settings: Settings) -> AsyncIterator[Surroundings]:
+    """Start the stores and the simulator that no URL is given for; stop them at the end."""
+    from backend.embedded.simulator_process import simulator
+    from backend.embedded.stores import embedded_stores
+
+    async with AsyncExitStack() as stack:
+        stores_due = embedded_stores(
+            settings.outcrop_data_dir, database_url=settings.database_url, redis_url=settings.redis_url
+        )
+        entering: list[Any] = [stack.enter_async_context(stores_due)]
+        if not settings.pf360_api_url:
+            entering.append(stack.enter_async_context(simulator(settings.outcrop_data_dir, settings.pf360_clock)))
+        outcomes = await asyncio.gather(*entering, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        yield _completed(settings, *outcomes)
+
+
+def _completed(settings: Settings, stores: Stores, ours: Simulator | None = None) -> Surroundings:
+    update: dict[str, Any] = {"database_url": stores.database_url, "redis_url": stores.redis_url}
+    started = list(stores.started)
+    if ours:
+        started.append("PF360 simulator")
+        update |= {
+            "pf360_api_url": ours.api_url,
+            "pf360_admin_url": ours.admin_url,
+            "pf360_admin_secret": SecretStr(ours.admin_secret),
+            "pf360_jwt_secret": SecretStr(ours.jwt_secret),
+        }
+    return Surroundings(settings.model_copy(update=update), tuple(started))
+
+
+async def _migrate(settings: Settings) -> None:
+    import asyncpg
+
+    from backend.records.migrate import upgrade
+
+    try:
+        await upgrade(settings.database_url or "")
+    except (OSError, asyncpg.PostgresError) as error:
+        raise StartError(
+            f"PostgreSQL cannot be used: {error}. Check DATABASE_URL; `outcrop doctor` looks closer."
+        ) from error
+
+
+def _import_application() -> None:
+    for name in ("backend.app", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "backend.logs"):
+        importlib.import_module(name)
+
+
+def _server(around: Surroundings) -> uvicorn.Server:
+    import uvicorn
+
+    from backend.app import create_app
+    from backend.logs import configure_logs
+
+    configure_logs()
+    app = create_app(around.settings, alone="PostgreSQL" in around.started)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(around.settings.drain_seconds)),
+    )
+    return uvicorn.Server(config)
+
+
+def _announce(around: Surroundings, listener: socket.socket, server: uvicorn.Server, began: float) -> None:
+    settings = around.settings
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    brain = server.config.app.state.answered_by  # type: ignore[union-attr]
+    lines = [
+        f"Outcrop is at {url}  (page), {url}/docs (API); or talk to it with: outcrop chat"
+        + ("" if port == 8000 else f" --url {url}"),
+        f"Started here: {', '.join(around.started) or 'nothing else'}"
+        + (f"; data in {settings.outcrop_data_dir}" if around.started else ""),
+        f"Answered by: {brain}",
+        f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops it" + (" all." if around.started else "."),
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # not available on every platform; the standard loop serves as well
+        return None
+    return uvloop.new_event_loop
