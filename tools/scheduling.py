@@ -23,6 +23,7 @@ from tools.eligibility import why_not_bookable, why_not_changeable, why_not_sear
 from tools.errors import NotOffered
 from tools.locations import ALL, clients_of, location_label, resolve_location
 from tools.pf360.models import Project
+from tools.pf360.status import STATUS_GROUPS, StatusGroup
 from tools.projects import own_project, own_projects, project_view
 from tools.wording import clock, dated, dates, slot
 
@@ -52,8 +53,8 @@ async def list_projects(
     wanted = None if client_id is None else [client_id]
     found = await own_projects(ctx, wanted)
     matching = [each for each in found.projects if _matches(each, status, category)]
-    finished = include_finished or (status is not None and _names_group(status, "terminal"))
-    shown = [each for each in matching if finished or each.group != "terminal"]
+    # Who asks for a status gets what has it, also when that means finished.
+    shown = [each for each in matching if include_finished or status is not None or each.group != "terminal"]
     ctx.state.values["last_list"] = [each.project_id for each in shown]
     return {
         "count": len(shown),
@@ -91,25 +92,29 @@ def _matches(project: Project, status: str | None, category: str | None) -> bool
     )
 
 
+# Words for groups of statuses, as people use them.
+_GROUP_WORDS: dict[str, tuple[StatusGroup, ...]] = {
+    "bookable": ("schedulable",),
+    "unscheduled": ("schedulable",),
+    "ready": ("schedulable",),
+    "booked": ("scheduled",),
+    "on hold": ("hold",),
+    "finished": ("terminal",),
+    "completed": ("terminal",),
+    "done": ("terminal",),
+    "open": ("schedulable", "scheduled", "blocked", "hold", "unknown"),
+    "active": ("schedulable", "scheduled", "blocked", "hold", "unknown"),
+    "pending": ("schedulable", "scheduled", "blocked", "hold", "unknown"),
+}
+
+
 def _has_status(project: Project, wanted: str) -> bool:
-    text = _key(wanted)
-    return text == _key(project.status) or _names_group(wanted, project.group)
-
-
-def _names_group(wanted: str, group: str) -> bool:
-    synonyms = {
-        "finished": "terminal",
-        "completed": "terminal",
-        "done": "terminal",
-        "closed": "terminal",
-        "bookable": "schedulable",
-        "unscheduled": "schedulable",
-        "ready": "schedulable",
-        "booked": "scheduled",
-        "waiting": "hold",
-    }
-    text = _key(wanted)
-    return synonyms.get(text, text) == group
+    """Whether a project's status is the wanted text, or in the group that it names, or at least holds it."""
+    text, status = _key(wanted), _key(project.status)
+    groups = _GROUP_WORDS.get(text)
+    if groups is not None or text in STATUS_GROUPS:
+        return text == status or project.group in (groups or (text,))
+    return text in status
 
 
 def _same_kind(wanted: str, category: str) -> bool:

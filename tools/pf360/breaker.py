@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pybreaker
 
+from tools.contract import ToolError
 from tools.errors import UpstreamUnavailable
 
 
@@ -23,8 +24,8 @@ class BreakerOpen(UpstreamUnavailable):
 class Breaker:
     """Opens after `fail_max` failures in a row; after `reset_s` seconds one call at a time may probe.
 
-    Only `OutcomeUncertain` and connection failures (whatever `guard` is told) count: a refusal, a mistake of ours or a
-    cancelled call says nothing about the health of the upstream. State is kept per process.
+    What counts as a failure, `guard` is told. A refusal counts as an answer; a cancelled call or a bug of ours says
+    nothing about the upstream and leaves the circuit as it was. State is kept per process.
     """
 
     def __init__(
@@ -62,8 +63,8 @@ class Breaker:
         except counts as failure:
             self._record(failure)
             raise
-        except BaseException:
-            # Neither success nor failure: a probe that ended so leaves the circuit as it was.
+        except ToolError:
+            self._record(None)  # a refusal is an answer
             raise
         else:
             self._record(None)

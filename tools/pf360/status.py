@@ -44,6 +44,7 @@ _GROUPS: dict[StatusGroup, tuple[str, ...]] = {
     ),
 }
 
+STATUS_GROUPS = frozenset((*_GROUPS, "unknown"))
 _GROUP_OF: dict[str, StatusGroup] = {status: group for group, members in _GROUPS.items() for status in members}
 
 # How to say to a customer why a project cannot be booked now.
