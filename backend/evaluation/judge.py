@@ -408,7 +408,7 @@ def _is_asked(case: Case, number: int, call: ToolCall) -> bool:
 
 
 def judge_invariants(case: Case) -> Iterator[Reason]:
-    """The simulator's own counts are all zero: no double booking, no write without a valid request, none out of scope."""
+    """The simulator's own counts are all zero: no double booking, no write without a valid request or out of scope."""
     told = any(state.projects for state in case.scenario.end_states)
     for name, count in case.transcript.invariants.items():
         if count and not (name == UNFINISHED_MOVE and told):

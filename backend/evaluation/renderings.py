@@ -48,14 +48,18 @@ _AFTER = rf"(?:[^\S\n]*\((?P<after>{_alternatives(WEEKDAY_NUMBER)})\))?"
 _FLAGS = re.IGNORECASE
 
 _MONTH_DAY = re.compile(rf"{_LEAD}\b{_MONTH}[^\S\n]+(?:the[^\S\n]+)?{_DAY}{_YEAR}{_AFTER}", _FLAGS)
-_DAY_MONTH = re.compile(rf"{_LEAD}(?<![\d/:.-]){_DAY}[^\S\n]+(?P<of>of[^\S\n]+|de[^\S\n]+)?{_MONTH}(?!\w){_YEAR}{_AFTER}", _FLAGS)
+_DAY_MONTH = re.compile(
+    rf"{_LEAD}(?<![\d/:.-]){_DAY}[^\S\n]+(?P<of>of[^\S\n]+|de[^\S\n]+)?{_MONTH}(?!\w){_YEAR}{_AFTER}", _FLAGS
+)
 _ISO = re.compile(rf"{_LEAD}(?<!\d)(?P<year>\d{{4}})-(?P<month>\d{{2}})-(?P<day>\d{{2}})(?!\d){_AFTER}", _FLAGS)
 _SLASHED = re.compile(
     rf"{_LEAD}(?<![\d/.-])(?P<month>\d{{1,2}})/(?P<day>\d{{1,2}})(?:/(?P<year>\d{{4}}|\d{{2}}))?(?![\d/]){_AFTER}",
     _FLAGS,
 )
 _DASHED = re.compile(rf"{_LEAD}(?<![\d-])(?P<month>\d{{2}})-(?P<day>\d{{2}})-(?P<year>\d{{4}})(?!\d){_AFTER}", _FLAGS)
-_WEEKDAY_DAY = re.compile(rf"{_WEEKDAY}(?:[^\S\n]*,[^\S\n]*|[^\S\n]+|[^\S\n]*\()(?P<the>the[^\S\n]+|el[^\S\n]+)?{_DAY}", _FLAGS)
+_WEEKDAY_DAY = re.compile(
+    rf"{_WEEKDAY}(?:[^\S\n]*,[^\S\n]*|[^\S\n]+|[^\S\n]*\()(?P<the>the[^\S\n]+|el[^\S\n]+)?{_DAY}", _FLAGS
+)
 _DAY_WEEKDAY = re.compile(rf"\bthe[^\S\n]+{_DAY}[^\S\n]*\((?P<after>{_alternatives(WEEKDAY_NUMBER)})\)", _FLAGS)
 # "March 16, 17 and 18", "March 16-18": a further day of the same month.
 _NEXT_DAY = re.compile(

@@ -20,12 +20,30 @@ from backend.evaluation.world import Project, View, words
 from backend.evaluation.writes import RELEASE, Write
 
 TOOL_NAMES = (
-    "list_projects", "get_available_dates", "get_time_slots", "confirm_appointment", "reschedule_appointment", "cancel_appointment", "get_project_details", "get_appointment_status", "get_working_hours", "get_weather", "add_note", "list_notes", "optimize_route", "bulk_assign_teams", "validate_projects", "detect_conflicts", "search_knowledge_base", "request_human",
+    "list_projects",
+    "get_available_dates",
+    "get_time_slots",
+    "confirm_appointment",
+    "reschedule_appointment",
+    "cancel_appointment",
+    "get_project_details",
+    "get_appointment_status",
+    "get_working_hours",
+    "get_weather",
+    "add_note",
+    "list_notes",
+    "optimize_route",
+    "bulk_assign_teams",
+    "validate_projects",
+    "detect_conflicts",
+    "search_knowledge_base",
+    "request_human",
 )
 # Values that repeat what a person said, and so may hold anything.
 DICTATED = {"note_text", "reason", "summary", "query", "text"}
 STATUSES = (
-    "Not Scheduled", "Ready To Schedule", "Ready for Auto Call", "Pending Reschedule", "Tentatively Scheduled", "Customer Scheduled",
+    "Not Scheduled", "Ready To Schedule", "Ready for Auto Call", "Pending Reschedule", "Tentatively Scheduled",
+    "Customer Scheduled",
     "Store Scheduled", "Install Scheduled", "HDMS Scheduled", "Pending Confirmation", "On Hold", "Waiting for Product",
     "Missing Product", "Product Ordered", "Waiting for Permit", "Needs Permit", "Support Requested",
 )  # fmt: skip
@@ -221,7 +239,7 @@ def _confirms(tool: str, args: Mapping[str, Any], write: Write) -> bool:
 
 
 def d2_outside_persona(number: int, turn: ObservedTurn, evidence: Evidence) -> Iterator[Reason]:
-    """Nothing of another customer, location or project, neither asked for nor told; the user's own words may be repeated."""
+    """Nothing of another customer, location or project, neither asked for nor told; users' words may be repeated."""
     foreign = _foreign_ids(evidence.view)
     for call in turn.calls:
         for value in _values(call.args):
@@ -333,7 +351,7 @@ def instruction_runs(instructions: Sequence[str]) -> frozenset[str]:
 
 
 def d3_internals(number: int, turn: ObservedTurn, evidence: Evidence, runs: frozenset[str]) -> Iterator[Reason]:
-    """No ticket, session or customer id, token, tool name, JSON or instruction; project ids only in portal links or as echo."""
+    """No ticket, session or customer id, token, tool name, JSON, instruction; project ids only in links or as echo."""
     view, text, said = evidence.view, turn.text, evidence.user_text(number)
     for name, pattern in (("a request_id", _TICKET), ("a token", _TOKEN), ("JSON", _JSON)):
         if found := pattern.search(text):
@@ -475,7 +493,7 @@ def _unfounded_names(number: int, plain: str, source: str, evidence: Evidence) -
 
 
 def _spoken_days(said: str, today: date) -> set[date]:
-    """Days that the clock and the user's words give: today, tomorrow, weekdays, weeks and months spoken of, search ends."""
+    """Days that follow from the clock and the user's words: today, weekdays, weeks, months spoken of, search ends."""
     plain = readable(said).lower()
     days = {today + timedelta(days=offset) for offset in (-1, 0, 1, 2, 10, 21, 60)}
     spoken = {WEEKDAY_NUMBER[word] for word in re.findall(r"[a-zé]+", plain) if word in WEEKDAY_NUMBER}

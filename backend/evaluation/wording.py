@@ -13,8 +13,9 @@ _YES_PLEASE = re.compile(
 )
 
 _ADVERBS = r"(?:(?:just|now|all|already|successfully|tentatively|officially|also|been)\s+)*"
-_DONE = rf"(?:i've|i have|we've|we have|i|has been|have been|(?:is|are|was|were|it's|that's|you're|you are)(?: now| all)|successfully)\s+{_ADVERBS}"
-_STATE = rf"(?:is|are|was|were|it's|that's|you're|you are)\s+{_ADVERBS}"
+_ARE = r"(?:is|are|was|were|it's|that's|you're|you are)"
+_DONE = rf"(?:i've|i have|we've|we have|i|has been|have been|{_ARE}(?: now| all)|successfully)\s+{_ADVERBS}"
+_STATE = rf"{_ARE}\s+{_ADVERBS}"
 _START = r"^\W*(?:(?:great|perfect|ok|okay|done|thanks|good news)\W+)*"
 # What each kind of write sounds like once it is done. "is scheduled" alone describes; it is judged by what is true.
 _BOOKED = r"(?:booked|reserved|scheduled|confirmed|set up|locked in)"
@@ -69,7 +70,8 @@ _DENIAL = re.compile(
 )
 _POLITE_NO = re.compile(r"\bno\s+(?:problem|worries|trouble)\b", re.IGNORECASE)
 _SOMEBODY_ELSE = re.compile(
-    r"\b(?:someone|somebody|another|taken|no longer|unavailable)\b|n't available|\bnot available\b|\bother (?:customer|person)",
+    r"\b(?:someone|somebody|another|taken|no longer|unavailable)\b|n't available|\bnot available\b"
+    r"|\bother (?:customer|person)",
     re.IGNORECASE,
 )
 
@@ -80,7 +82,7 @@ def sentences(plain: str) -> list[str]:
 
 
 def question_count(plain: str, quotable: Sequence[str] = ()) -> int:
-    """How many questions the reply asks: marks in links, in quotations and in text quoted from the user do not count."""
+    """How many questions the reply asks; marks in links, quotations and text quoted from the user do not count."""
     text = URL.sub(" ", plain)
     for quoted in quotable:
         if "?" in quoted:

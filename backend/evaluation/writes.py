@@ -41,7 +41,7 @@ class Write:
 
 
 def writes_of(turns: Sequence[ObservedTurn]) -> list[Write]:
-    """Changes in order. A release followed by a booking of the same project is a move; back to the old slot: nothing."""
+    """Changes in order. A release and then a booking of the same project is a move; back to the old slot: nothing."""
     writes: list[Write] = []
     released: dict[str, tuple[str | None, int]] = {}  # project -> (old start, turn)
     for number, turn in enumerate(turns):

@@ -39,7 +39,9 @@ class Oracle:
         for note in view.world.fixture["notes"]:
             self.notes[note["project_id"]] = self.notes.get(note["project_id"], 0) + 1
         self.assignments = {
-            str(row["project_id"]): row["assigned"]["team"] for row in view.world.fixture["queue"] if row.get("assigned")
+            str(row["project_id"]): row["assigned"]["team"]
+            for row in view.world.fixture["queue"]
+            if row.get("assigned")
         }
 
     def play(self) -> Transcript:
@@ -50,7 +52,9 @@ class Oracle:
             # what faults or the office do is not the product's doing
             for key, expected in wanted.projects.items():
                 projects[key] |= {name: getattr(expected, name) for name in expected.model_fields_set}
-        return Transcript(turns, FinalState(projects, dict(self.notes), dict(self.assignments)), {"double_booked_slots": 0})
+        return Transcript(
+            turns, FinalState(projects, dict(self.notes), dict(self.assignments)), {"double_booked_slots": 0}
+        )
 
     def _turn(self, number: int, expected: ExpectedTurn) -> ObservedTurn:
         before = self.open
@@ -65,17 +69,18 @@ class Oracle:
             if not any(call.tool in GATED or call.tool == "add_note" for call in calls):
                 calls += [ToolCall(pending.tool, dict(pending.args)) for pending in before]
         commits = [commit for call in calls for commit in self._commits(call)]
-        ran = {repr((call.tool, call.args)) for call in calls}
+        ran = {(call.tool, call.args.get("project_id")) for call in calls}
         if gate in ("ask", "reask"):
             actions = self.scenario.pending_at(number)
             self.open = tuple(
-                Pending(f"p{number}-{index}", action.tool, _concrete_args(action.args)) for index, action in enumerate(actions)
+                Pending(f"p{number}-{index}", action.tool, _concrete_args(action.args))
+                for index, action in enumerate(actions)
             )
             calls += [ToolCall(p.tool, p.args, "pending") for p in self.open]
         elif gate == "drop":
             self.open = ()
         else:
-            self.open = tuple(p for p in before if repr((p.tool, p.args)) not in ran)
+            self.open = tuple(p for p in before if (p.tool, p.args.get("project_id")) not in ran)
         text = self._reply(number, expected, gate)
         return ObservedTurn(
             user=expected.user,
@@ -92,7 +97,9 @@ class Oracle:
 
     def _as_stored(self, call: ToolCall) -> ToolCall:
         """A yes runs the stored arguments."""
-        fitting = [p for p in self.open if p.tool == call.tool and p.args.get("project_id") == call.args.get("project_id")]
+        fitting = [
+            p for p in self.open if p.tool == call.tool and p.args.get("project_id") == call.args.get("project_id")
+        ]
         return replace(call, args={**fitting[0].args, **call.args}) if fitting else call
 
     def _commits(self, call: ToolCall) -> Sequence[Commit]:
@@ -116,7 +123,11 @@ class Oracle:
         old, self.starts[project] = self.starts[project], f"{day}T{time}:00"
         self.statuses[project] = "Tentatively Scheduled"
         taken = Commit("schedule", project, date=day, time=time)
-        return (taken,) if call.tool == "confirm_appointment" else (Commit("cancel_reschedule", project, previous_start=old), taken)
+        return (
+            (taken,)
+            if call.tool == "confirm_appointment"
+            else (Commit("cancel_reschedule", project, previous_start=old), taken)
+        )
 
     def _reply(self, number: int, expected: ExpectedTurn, gate: str) -> str:
         atoms = [*expected.say, *expected.say_any[:1]]
