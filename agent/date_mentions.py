@@ -22,7 +22,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 from typing import Literal
 
-from agent.date_words import NumericDate, Token, lex, words
+from agent.date_words import NumericDate, Token, lex, word_set
 
 Relation = Literal["on", "before", "after", "from", "until", "not", "instead_of"]
 Kind = Literal["day", "weekday", "range", "recurring_weekday"]
@@ -583,7 +583,7 @@ _TABLE: tuple[tuple[str, _Build], ...] = (
     (r"(?:THE )?(?:(?P<rel>THIS|NEXT|COMING|LAST) (?:COMING )?)?WEEKEND ", _weekend),
     (r"(?:THE )?(?P<rel>)WEEKEND AFTER (?:THE )?NEXT ", _weekend_after_next),
     (rf"{_REL}YEAR ", _year),
-    (r"(?P<word>TODAY|TONIGHT|NOW|TOMORROW|OVERMORROW|YESTERDAY|EREYESTERDAY) ", _relative_day),
+    (r"(?P<word>TODAY|TONIGHT|TOMORROW|OVERMORROW|YESTERDAY|EREYESTERDAY) ", _relative_day),
     (r"THIS (?=(?:EARLY |MID |LATE )?(?:- )?PART)", _today_part),
     (rf"IN {_COUNT}(?:OF )?{_UNIT}", _ahead),
     (rf"IN (?P<n>[Nn]\d+) (?:- |TO |OR )(?P<upper>[Nn]\d+) {_UNIT}", _ahead),
@@ -807,5 +807,5 @@ def _refuses(tokens: Sequence[Token], core: _Core) -> bool:
     return any(word in _NEGATIONS and follow in _FIT_WORDS for word, follow in pairwise(said))
 
 
-_NEGATIONS = words("doesn't doesnt won't wont isn't isnt can't cant not no don't dont")
-_FIT_WORDS = words("work works good great ok okay fine possible free available suit do fit puedo")
+_NEGATIONS = word_set("doesn't doesnt won't wont isn't isnt can't cant not no don't dont")
+_FIT_WORDS = word_set("work works good great ok okay fine possible free available suit do fit puedo")

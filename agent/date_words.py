@@ -60,7 +60,7 @@ class Language:
     misspelt: Mapping[str, int] = field(default_factory=dict)  # word -> largest edit distance still read as it
 
 
-def words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
     """A set of words from one line."""
     return frozenset(text.split())
 
@@ -178,8 +178,8 @@ ENGLISH = Language(
                 "c": "people persons person guys men kids bucks dollars usd cents feet ft sq miles windows doors rooms",
                 "ok": "please pls plz works would is are was good fine great perfect ok okay thanks thank thx then "
                 "sounds be it but so yes yeah yep sure instead ideally only would it's its that's i i'd i'll we we'd "
-                "better best preferably maybe perhaps possibly free available open if can could you u have has too also "
-                "sorry actually",
+                "better best preferably maybe perhaps possibly free available open if can could you u have has "
+                "too also sorry actually",
             }
         ),
     },
@@ -528,11 +528,11 @@ def _unless_counted(tokens: Sequence[Token], i: int) -> Token:
     return replace(token, symbol="x") if labelled or _opens_address(tokens, i) else token
 
 
-_LABELS = words(
+_LABELS = word_set(
     "number option apt apartment unit suite room choice item project order job code gate # line page step version "
     "level tech store zip pick ticket case opcion numero"
 )
-_NOT_STREET_NAMES = words(
+_NOT_STREET_NAMES = word_set(
     "by the either any no on is my your at in a or and to for works work that this one all half way"
 )
 
@@ -548,12 +548,14 @@ def _opens_address(tokens: Sequence[Token], i: int) -> bool:
     return False
 
 
-_BEFORE_WEEKDAY = words("ON THIS NEXT COMING LAST EVERY BEFORE AFTER UNTIL SINCE FROM TO BETWEEN NOT FOR INSTEAD - OR")
+_BEFORE_WEEKDAY = word_set(
+    "ON THIS NEXT COMING LAST EVERY BEFORE AFTER UNTIL SINCE FROM TO BETWEEN NOT FOR INSTEAD - OR"
+)
 _AFTER_WEEKDAY = re.compile(
     r"[NOTMWYD]\d|DATE|T$|PART|AT$|-$|TO$|NEXT|THIS|COMING|OR$|AND$|THE$|AFTER|BEFORE|ok$|FIRSTTHING|NOON|o\d|LATER|DOES|NEG"
 )
 _BESIDE_MONTH = re.compile(r"[NOo]\d|Y\d")
-_BEFORE_MONTH = words("IN OF THIS NEXT COMING EARLY MID LATE UNTIL BEFORE AFTER SINCE - WITHIN")
+_BEFORE_MONTH = word_set("IN OF THIS NEXT COMING EARLY MID LATE UNTIL BEFORE AFTER SINCE - WITHIN")
 
 
 def _with_context(tokens: Sequence[Token]) -> Iterator[Token]:
