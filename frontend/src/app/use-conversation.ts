@@ -1,0 +1,184 @@
+import { useCallback, useEffect, useMemo, useReducer, useRef } from "react";
+
+import { change, EMPTY, type Change, type Conversation } from "@/app/conversation-state";
+import type { TurnEvent } from "@/shared/api-types";
+import { asProblem, type Client, type Decision, isAbort } from "@/shared/client";
+import { type Source, wholeTurn } from "@/shared/event-stream";
+import { turnsOf } from "@/shared/history";
+import type { PendingView } from "@/shared/resources";
+import { newTurn, type Question, type Turn } from "@/shared/turn";
+
+const DECISION_WORDS: Record<Decision, string> = { confirm: "Confirm", decline: "Decline" };
+
+export interface ConversationActions {
+  send: (message: string) => void;
+  decide: (question: Question, decision: Decision) => void;
+  retry: (turn: Turn) => void;
+  open: (id: string) => void;
+  clear: () => void;
+}
+
+/** One conversation and what can be done with it. `onTurnEnd` is called whenever a turn has ended. */
+export function useConversation(client: Client, onTurnEnd: () => void): [Conversation, ConversationActions] {
+  const [conversation, dispatch] = useReducer(change, EMPTY);
+  const running = useRef<AbortController | null>(null);
+  const requests = useRef(new Map<string, (signal: AbortSignal) => Source>()); // how to send a turn again, by its key
+  const idRef = useRef<string | null>(null);
+
+  useEffect(() => {
+    idRef.current = conversation.id;
+  }, [conversation.id]);
+  useEffect(() => () => running.current?.abort(), []);
+
+  const start = useCallback(() => {
+    running.current?.abort();
+    running.current = new AbortController();
+    return running.current.signal;
+  }, []);
+
+  /** Apply a turn's events as they come, then ask which questions are open. */
+  const follow = useCallback(
+    async (key: string, source: Source, signal: AbortSignal) => {
+      const tell = (what: Change) => {
+        if (!signal.aborted) dispatch(what);
+      };
+      try {
+        let conversationId = idRef.current;
+        for await (const event of wholeTurn(watched(source, () => tell({ type: "resuming" })))) {
+          if (event.type === "turn_started") conversationId = event.conversation_id;
+          tell({ type: "event", key, event });
+        }
+        if (conversationId !== null) {
+          const view = await client.conversation(conversationId, signal);
+          tell({ type: "questions", open: view.pending_actions.map(question) });
+        }
+      } catch (error) {
+        if (!isAbort(error)) tell({ type: "turn_lost", key, problem: asProblem(error) });
+      }
+      if (!signal.aborted) onTurnEnd();
+    },
+    [client, onTurnEnd],
+  );
+
+  const begin = useCallback(
+    (key: string, userText: string, source: (signal: AbortSignal) => Source) => {
+      requests.current.set(key, source);
+      dispatch({ type: "turn_added", turn: newTurn(key, userText) });
+      const signal = start();
+      void follow(key, source(signal), signal);
+    },
+    [follow, start],
+  );
+
+  const send = useCallback(
+    (message: string) => {
+      const key = crypto.randomUUID();
+      const sessionId = idRef.current;
+      begin(key, message, (signal) => sourceOf(client, signal, () => client.send(message, sessionId, key, signal)));
+    },
+    [begin, client],
+  );
+
+  const decide = useCallback(
+    (asked: Question, decision: Decision) => {
+      const sessionId = idRef.current;
+      if (sessionId === null) return;
+      const key = crypto.randomUUID();
+      begin(key, DECISION_WORDS[decision], (signal) =>
+        sourceOf(client, signal, async function* () {
+          const turnId = await client.decide(sessionId, asked.pendingId, decision, signal);
+          yield* client.follow(turnId, -1, signal);
+        }),
+      );
+    },
+    [begin, client],
+  );
+
+  const retry = useCallback(
+    (turn: Turn) => {
+      // Until the server has named the turn, the same request is sent again; a turn that failed there is asked anew.
+      const source = requests.current.get(turn.key);
+      if (turn.turnId === null && source) begin(turn.key, turn.userText, source);
+      else send(turn.userText);
+    },
+    [begin, send],
+  );
+
+  const open = useCallback(
+    (id: string) => {
+      const signal = start();
+      dispatch({ type: "opening", id });
+      void (async () => {
+        try {
+          const [view, messages] = await Promise.all([client.conversation(id, signal), allMessages(client, id, signal)]);
+          const turns = turnsOf(messages);
+          const runningId = view.running_turn_id;
+          const past = turns.filter((turn) => turn.turnId !== runningId);
+          const current = turns.find((turn) => turn.turnId === runningId);
+          if (signal.aborted) return;
+          dispatch({ type: "opened", turns: past, open: view.pending_actions.map(question) });
+          if (runningId === null) return;
+          dispatch({ type: "turn_added", turn: newTurn(runningId, current?.userText ?? "") });
+          const again = () => client.follow(runningId, -1, signal);
+          await follow(runningId, sourceOf(client, signal, again), signal);
+        } catch (error) {
+          if (!isAbort(error)) dispatch({ type: "not_opened", problem: asProblem(error) });
+        }
+      })();
+    },
+    [client, follow, start],
+  );
+
+  const clear = useCallback(() => {
+    start();
+    requests.current.clear();
+    dispatch({ type: "cleared" });
+  }, [start]);
+
+  const actions = useMemo(() => ({ send, decide, retry, open, clear }), [send, decide, retry, open, clear]);
+  return [conversation, actions];
+}
+
+function question(pending: PendingView): Question {
+  const { pending_id: pendingId, tool, summary, expires_at: expiresAt } = pending;
+  return { pendingId, tool, summary, expiresAt };
+}
+
+async function allMessages(client: Client, id: string, signal: AbortSignal) {
+  const found = [];
+  for (let after = 0; ; ) {
+    const page = await client.messages(id, after, signal);
+    found.push(...page.messages);
+    if (page.next === null) return found;
+    after = page.next;
+  }
+}
+
+function sourceOf(client: Client, signal: AbortSignal, open: () => AsyncGenerator<TurnEvent>): Source {
+  return {
+    open,
+    reopen: (turnId, after) => client.follow(turnId, after, signal),
+    survives: (error) => !isAbort(error) && asProblem(error).code === "unreachable",
+    wait: (attempt) => pause(Math.min(250 * 2 ** attempt, 4000), signal),
+  };
+}
+
+function watched(source: Source, onDrop: () => void): Source {
+  return {
+    ...source,
+    wait: (attempt) => {
+      onDrop();
+      return source.wait(attempt);
+    },
+  };
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("aborted", "AbortError"));
+    });
+  });
+}
