@@ -1,0 +1,123 @@
+"""The planner's part of a definition, read once: vocabulary, intents, slots, tools, records and answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from jinja2 import ChainableUndefined, Template
+
+from agent.definition import AgentDefinition
+from agent.planner.intents import Classifier, Intent, read_intents
+from agent.planner.text import WORD, Lexicon, unaccent
+from agent.transcript import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How a tool's parameters are filled.
+
+    `needs` maps parameters to slots, in the order in which they must be known; `wants` are optional ones, filled only
+    from what was said. `prefer` are field values that a fitting record has; `fixed` are constant arguments. `unfit`
+    names, per field and value of a record, the answer that ends the attempt before any call.
+    """
+
+    tool: str
+    needs: Mapping[str, str]
+    wants: Mapping[str, str]
+    prefer: JsonObject
+    fixed: JsonObject
+    unfit: Mapping[str, Mapping[str, str]]
+    checks: tuple[Mapping[str, str], ...]  # reads whose named field must be true, else `answer` ends the attempt
+    own_choice: bool  # ask rather than guess from eligibility when several records match what was said
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A kind of value and where its options come from."""
+
+    name: str
+    kind: str  # record | day | time | text
+    offered_by: str = ""
+    path: str = ""
+    key: str = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    window: tuple[str, str] | None = None
+    ask: str = ""
+    none: str = ""
+    gone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A property by which people tell records apart. `values` maps a value to the patterns that mean it."""
+
+    name: str
+    values: Mapping[str, re.Pattern[str]]
+    soft: bool  # may be ignored when nothing matches it
+
+
+class Knowledge:
+    """Everything the planner knows of its domain."""
+
+    def __init__(self, definition: AgentDefinition) -> None:
+        self.definition = definition
+        self.block = definition.planner
+        self.intents: dict[str, Intent] = read_intents(self.block["intents"])
+        self.lexicon = Lexicon(self.block["language"]["aliases"], self._vocabulary(), self._ordinary())
+        self.classifier = Classifier(self.intents, self.lexicon)
+        self.slots = {name: _slot(name, raw) for name, raw in self.block["slots"].items()}
+        self.record_slot = next(s for s in self.slots.values() if s.kind == "record")
+        self.day_slot = next(s for s in self.slots.values() if s.kind == "day")
+        self.time_slot = next(s for s in self.slots.values() if s.kind == "time")
+        self.goals = {tool: _goal(tool, raw) for tool, raw in self.block["goals"].items()}
+        records = self.block["records"]
+        self.finished: JsonObject = records["finished"]
+        self.references = re.compile(records["references"], re.IGNORECASE)
+        self.fields = tuple(
+            Field(f["name"], {v: re.compile(p) for v, p in f["values"].items()}, f.get("soft", False))
+            for f in records["fields"]
+        )
+        self.text_fields: tuple[str, ...] = tuple(records["text_fields"])
+        self.dull_words = frozenset(records["dull_words"])
+        patterns = self.block["patterns"]
+        self.patterns = {name: re.compile(p, re.IGNORECASE) for name, p in patterns.items()}
+        self.thresholds: Mapping[str, float] = self.block["thresholds"]
+
+    @cached_property
+    def answers(self) -> dict[str, Template]:
+        """Compiled answer templates. Results of tools leave out what they do not know, so a missing name is empty."""
+        environment = self.definition.templates.overlay(undefined=ChainableUndefined)
+        return {key: environment.from_string(text) for key, text in self.block["answers"].items()}
+
+    def _vocabulary(self) -> set[str]:
+        words: set[str] = set()
+        for intent in self.intents.values():
+            for example in intent.examples:
+                words.update(WORD.findall(unaccent(example.lower())))
+        words.update(self.block["language"]["vocabulary"].split())
+        return words
+
+    def _ordinary(self) -> set[str]:
+        return set(self.block["language"]["ordinary"].split())
+
+
+def _slot(name: str, raw: Mapping[str, Any]) -> Slot:
+    window = raw.get("window")
+    return Slot(name=name, **{**raw, "args": raw.get("args", {}), "window": tuple(window) if window else None})
+
+
+def _goal(tool: str, raw: Mapping[str, Any]) -> Goal:
+    return Goal(
+        tool=tool,
+        needs=raw.get("needs", {}),
+        wants=raw.get("wants", {}),
+        prefer=raw.get("prefer", {}),
+        fixed=raw.get("fixed", {}),
+        unfit=raw.get("unfit", {}),
+        checks=tuple(raw.get("checks", ())),
+        own_choice=raw.get("own_choice", False),
+    )

@@ -1,0 +1,291 @@
+"""From a message to wishes: clauses, intents, and the days, times, records and places said in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import TypeVar
+
+from rapidfuzz import fuzz
+
+from agent.dates import DateMention, ImpossibleDate, TimeMention, find_dates, find_times
+from agent.planner.frame import Window, Wish
+from agent.planner.intents import Guess, Intent
+from agent.planner.knowledge import Knowledge
+from agent.planner.text import WORD, fold, unaccent
+from tools.contract import Location
+
+M = TypeVar("M", DateMention, TimeMention)
+FAR = "9999-12-31"
+_MINUTE_LATER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one clause says, apart from what it wants."""
+
+    raw: str
+    mended: str
+    days: tuple[DateMention, ...] = ()
+    impossible: tuple[ImpossibleDate, ...] = ()
+    times: tuple[TimeMention, ...] = ()
+    positions: tuple[int, ...] = ()  # "the first one" = 1, "last" = -1
+    numbers: tuple[int, ...] = ()  # bare small integers
+    references: tuple[str, ...] = ()  # identifiers of records
+    fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    pick: str | None = None
+    everything: bool = False
+    pointing: bool = False  # "it", "that one"
+    unknown_address: bool = False  # it holds a street address
+
+    @property
+    def names_record(self) -> bool:
+        """Whether it says which record is meant, by name or reference."""
+        return bool(self.references or self.fields)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it holds anything that could answer a question about an offer."""
+        return bool(
+            self.days or self.times or self.positions or self.numbers or self.references or self.fields or self.pick
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One part of a message with what it seems to want."""
+
+    said: Said
+    guesses: tuple[Guess, ...]
+
+    @property
+    def best(self) -> Guess | None:
+        """The likeliest intent."""
+        return self.guesses[0] if self.guesses else None
+
+
+class Reader:
+    """Reads messages for one definition; stateless but for compiled patterns."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._k = knowledge
+
+    def clauses(self, text: str, today: date) -> list[Clause]:
+        """The message as its wishes in their order; parts that want nothing by themselves join the one before."""
+        parts: list[str] = []
+        for sentence in self._k.patterns["sentence"].split(text):
+            if sentence and sentence.strip():
+                parts.extend(self._parts(sentence.strip()))
+        merged: list[str] = []
+        for part in parts:
+            if merged and not self._stands_alone(part, merged[-1], today):
+                merged[-1] = f"{merged[-1]} {part}"
+            else:
+                merged.append(part)
+        return [self.clause(part, today) for part in merged]
+
+    def _parts(self, sentence: str) -> list[str]:
+        """A sentence cut at connectors, but only where both sides want something."""
+        pieces = [p for p in self._k.patterns["connector"].split(sentence) if p and p.strip(" ,")]
+        if len(pieces) < 2:
+            return [sentence]
+        spans, at = [], 0
+        for piece in pieces:
+            start = sentence.index(piece, at)
+            at = start + len(piece)
+            spans.append((start, at))
+        parts, begin = [], 0
+        for (_, left_end), (right_start, right_end) in pairwise(spans):
+            left, right = sentence[begin:left_end], sentence[right_start:right_end]
+            if self._swallows(left):
+                continue
+            if self._wants(left) and (self._wants(right) or self._parallel(left, right)):
+                parts.append(left)
+                begin = right_start
+        parts.append(sentence[begin:])
+        return parts
+
+    def _parallel(self, left: str, right: str) -> bool:
+        """ "Book A for the 16th and B for the 17th": the second half wants the same for another record and time."""
+        one, two = self.say(left, date.today()), self.say(right, date.today())
+        return bool(one.fields and one.days and two.fields and two.days)
+
+    def _wants(self, text: str) -> bool:
+        best = self._best(text)
+        return best is not None and best.cue >= self._k.thresholds["alone"]
+
+    def _swallows(self, text: str) -> bool:
+        """Whether the intent takes the rest of the message as its text."""
+        best = self._best(text)
+        return best is not None and bool(best.intent.captures) and best.intent.tell.get("swallows", False)
+
+    def _stands_alone(self, part: str, before: str, today: date) -> bool:
+        if self._swallows(before):
+            return bool(self._k.patterns["new_topic"].match(part)) and self._wants(part)
+        mine, theirs = self._best(part), self._best(before)
+        if theirs is None or (theirs.cue < self._k.thresholds["alone"] and not theirs.intent.small_talk):
+            return self._parallel(before, part)
+        if mine is None or mine.cue < self._k.thresholds["alone"]:
+            return theirs.intent.small_talk or self._parallel(before, part)
+        return mine.intent.name != theirs.intent.name or self.say(part, today).names_record
+
+    def _best(self, text: str) -> Guess | None:
+        guesses = self._k.classifier.rank(self._k.lexicon.mend(text))
+        return guesses[0] if guesses else None
+
+    def clause(self, text: str, today: date) -> Clause:
+        """One clause."""
+        said = self.say(text, today)
+        return Clause(said, tuple(self._k.classifier.rank(said.mended)))
+
+    def say(self, text: str, today: date) -> Said:
+        """The days, times, records and positions in a text. After a change of mind only what follows it counts."""
+        k = self._k
+        expanded = k.lexicon.expand(text)
+        mended = k.lexicon.mend(text)
+        plain = unaccent(expanded)
+        found = find_dates(expanded, today)
+        cut = max((m.end() for m in k.patterns["change"].finditer(expanded)), default=0)
+        days = _latest([d for d in found if isinstance(d, DateMention)], cut)
+        times = _latest(find_times(expanded), cut)
+        times = self._wished_times(expanded, times)
+        taken = [d.span for d in found] + [t.span for t in times if t.explicit]
+        free = _blank(plain, taken)
+        fields = {
+            f.name: hits
+            for f in k.fields
+            if (hits := tuple(value for value, pattern in f.values.items() if pattern.search(mended)))
+        }
+        pick = "earliest" if k.patterns["earliest"].search(mended) else None
+        pick = pick or ("latest" if k.patterns["latest"].search(mended) else None)
+        if pick is None and any(t.preference == "earliest" for t in times):
+            pick = "earliest"
+        return Said(
+            raw=text,
+            mended=mended,
+            days=tuple(days),
+            impossible=tuple(d for d in found if isinstance(d, ImpossibleDate)),
+            times=tuple(times),
+            positions=_positions(free, k),
+            numbers=tuple(int(n) for n in re.findall(r"(?<![\w#-])#?(\d{1,2})(?![\w:%-]|\.\d)", free)),
+            references=tuple(m.group().upper() for m in k.references.finditer(text)),
+            fields=fields,
+            pick=pick,
+            everything=bool(k.patterns["everything"].search(mended)),
+            pointing=bool(k.patterns["pointing"].search(mended)),
+            unknown_address=bool(k.patterns["address"].search(plain)),
+        )
+
+    def _wished_times(self, text: str, times: list[TimeMention]) -> list[TimeMention]:
+        """ "Mornings only, I work afternoons": what stands beside the word that restricts is the wish."""
+        beside = self._k.patterns["restricts"]
+        strict = [
+            t
+            for t in times
+            if t.kind == "window"
+            and (beside.match(text, t.span[1]) or beside.search(text[max(0, t.span[0] - 8) : t.span[0]]))
+        ]
+        return strict or times
+
+    def capture(self, intent: Intent, text: str) -> str | None:
+        """The free text that an intent carries, as written."""
+        for pattern in intent.captures:
+            if match := pattern.search(text):
+                return match.group("text").strip().strip("\"'“”").strip() or None
+        return None
+
+    def places(self, text: str, locations: Sequence[Location]) -> list[Location]:
+        """Locations named in a text by label, slug or city; a near miss of a long name counts."""
+        words = fold(text)
+        hits = []
+        for location in locations:
+            names = {fold(location.city), fold(location.name), fold(location.label)}
+            names |= {n.removesuffix(" office") for n in names}
+            if any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", words) for n in names if n) or any(
+                len(n) > 5 and fuzz.partial_ratio(n, words, score_cutoff=88) for n in names
+            ):
+                hits.append(location)
+        return hits
+
+
+def narrow(wish: Wish, said: Said, today: date) -> Wish:
+    """The wish with the days and times of a clause; what is said anew replaces what was said before."""
+    mentions = [d for d in said.days if d.relation != "instead_of"]
+    if mentions:
+        windows, not_days, weekdays = _day_windows(mentions, today)
+        if windows or weekdays:
+            wish = replace(wish.without("date"), days=tuple(windows), weekdays=tuple(weekdays))
+        if not_days:
+            wish = replace(wish, not_days=wish.not_days + tuple(not_days))
+    if said.times:
+        wish = replace(wish.without("time"), times=tuple(time_windows(said.times)))
+    if said.pick:
+        wish = replace(wish, pick=said.pick)
+    return wish
+
+
+def _day_windows(mentions: Sequence[DateMention], today: date) -> tuple[list[Window], list[Window], list[int]]:
+    windows: list[Window] = []
+    not_days: list[Window] = []
+    weekdays: list[int] = []
+    day = timedelta(days=1)
+    for m in mentions:
+        start, end = m.start.isoformat(), m.end.isoformat()
+        if m.kind == "recurring_weekday" and m.relation == "on":
+            weekdays.extend(m.weekdays)
+        elif m.relation == "on":
+            windows.append(Window(start, end))
+        elif m.relation == "before":
+            windows.append(Window((today + day).isoformat(), (m.start - day).isoformat()))
+        elif m.relation == "after":
+            windows.append(Window((m.end + day).isoformat(), FAR))
+        elif m.relation == "from":
+            windows.append(Window(start, FAR))
+        elif m.relation == "until":
+            windows.append(Window((today + day).isoformat(), end))
+        elif m.relation == "not" and m.kind != "recurring_weekday":
+            not_days.append(Window(start, end))
+    return windows, not_days, weekdays
+
+
+def time_windows(times: Sequence[TimeMention]) -> list[Window]:
+    """Times of day as windows [start, end) of HH:MM; a point is a window of one minute per reading of it."""
+    windows = []
+    for t in times:
+        if t.kind == "window":
+            end = "24:00" if t.end.isoformat("minutes") in ("00:00", "23:59") else t.end.isoformat("minutes")
+            windows.append(Window(t.start.isoformat("minutes"), end))
+        else:
+            for candidate in t.candidates or (t.start,):
+                clock = candidate.isoformat("minutes")
+                windows.append(Window(clock, f"{clock[:3]}{int(clock[3:]) + _MINUTE_LATER:02d}"))
+    return windows
+
+
+def _latest(mentions: Sequence[M], cut: int) -> list[M]:
+    after = [m for m in mentions if m.span[0] >= cut]
+    return after if after else list(mentions)
+
+
+def _blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    chars = list(text)
+    for start, end in spans:
+        for i in range(start, min(end, len(chars))):
+            chars[i] = " "
+    return "".join(chars)
+
+
+def _positions(text: str, knowledge: Knowledge) -> tuple[int, ...]:
+    found = []
+    for position, pattern in knowledge.block["positions"].items():
+        if re.search(pattern, text):
+            found.append(int(position))
+    return tuple(found)
+
+
+def words_of(text: str) -> set[str]:
+    """Lower-case words of a text."""
+    return {w for w in WORD.findall(fold(text)) if w[0].isalnum()}
