@@ -14,6 +14,7 @@ from tools.contract import JsonObject, ToolContext, ToolError, ToolResult
 from tools.effects import UNKNOWN_HINT, read_back, send
 from tools.eligibility import cutoff, not_allowed, why_not_bookable, why_not_changeable
 from tools.errors import (
+    AlreadyScheduled,
     Cutoff,
     DateNotAvailable,
     InvalidStep,
@@ -24,10 +25,11 @@ from tools.errors import (
     RequestExpired,
     SlotTaken,
     UnknownOutcome,
+    UpstreamRefusal,
     UpstreamUnavailable,
 )
 from tools.locations import location_label, office_phone
-from tools.notes import save_note
+from tools.notes import same_note, save_note
 from tools.pf360.models import Project, Released
 from tools.projects import (
     forget_projects,
@@ -61,7 +63,7 @@ async def book(ctx: ToolContext, project_id: str, start: datetime) -> JsonObject
             await _take_slot(ctx, project, start)
         except SlotTaken as taken:
             raise SlotTaken(taken.user_hint, **await _what_remains(ctx, project, start.date())) from taken
-        except InvalidStep as refusal:
+        except (InvalidStep, AlreadyScheduled) as refusal:
             raise _wrong_step(await _current(ctx, project), ctx, why_not_bookable) from refusal
         return _receipt(ctx, await _after(ctx, project, TENTATIVE, start), start)
 
@@ -98,8 +100,6 @@ async def _take_slot(ctx: ToolContext, project: Project, start: datetime) -> Non
             await _send_booking(ctx, project, start)
         except (RequestExpired, Rejected) as refusal:
             raise UpstreamUnavailable("The booking was not accepted. Nothing was booked.") from refusal
-    except NotAllowed as refusal:
-        raise not_allowed(project, ctx) from refusal
 
 
 async def _send_booking(ctx: ToolContext, project: Project, start: datetime) -> None:
@@ -116,6 +116,8 @@ async def _send_booking(ctx: ToolContext, project: Project, start: datetime) -> 
         )
     except UnknownOutcome as unknown:
         raise _unknown_outcome(project, ctx, new=slot(start)) from unknown
+    except NotAllowed as refusal:
+        raise not_allowed(project, ctx) from refusal
     finally:
         drop_offer(ctx, project)  # used up, or in doubt
         forget_projects(ctx)
@@ -152,37 +154,39 @@ async def move(ctx: ToolContext, project_id: str, start: datetime) -> JsonObject
     """Release the appointment and book the new slot as one saga; the receipt with `old`.
 
     If the new slot cannot be had after the release, the old one is booked back (`MoveFailedKept`); if that fails too,
-    nothing is booked (`MoveFailedReleased`).
+    nothing is booked (`MoveFailedReleased`). A move that broke off after its release is taken up there.
     """
     async with ctx.state.lock(f"write:{project_id}"):
         project = await own_project(ctx, project_id, fresh=True)
         old = project.appointment
+        if old is None and project.status.casefold() == RELEASED.casefold():
+            return await _finish_move(ctx, project, None, start)
         if (refusal := why_not_changeable(project, ctx)) or old is None:
             raise refusal or UpstreamUnavailable("There is no appointment to move.")
         if ctx.pf360.test_mode.confirm:
             return {**_receipt(ctx, project, start), "old": slot(old), "test_mode": True}
         await _check_still_open(ctx, project, start, old)
-        released = await _release(ctx, project)
-        try:
-            await _take_slot(ctx, released, start)
-        except ToolError as failure:
-            if not await _booked_back(ctx, released, old, start, failure):
-                raise await _move_failed(ctx, released, old, start, failure) from failure
-        return {**_receipt(ctx, await _after(ctx, released, TENTATIVE, start), start), "old": slot(old)}
+        return await _finish_move(ctx, await _release(ctx, project), old, start)
+
+
+async def _finish_move(ctx: ToolContext, released: Project, old: datetime | None, start: datetime) -> JsonObject:
+    """Book the new slot of a released project, or else the old one again."""
+    try:
+        await _take_slot(ctx, released, start)
+    except ToolError as failure:
+        if old is None or not await _booked_back(ctx, released, old, start, failure):
+            raise await _move_failed(ctx, released, old, start, failure) from failure
+    after = await _after(ctx, released, TENTATIVE, start)
+    return {**_receipt(ctx, after, start), "old": slot(old) if old else None}
 
 
 async def moved_already(ctx: ToolContext, project_id: str, start: datetime) -> ToolResult | None:
-    """How a move ended: the receipt, None when the old appointment stands, an error when it was only released."""
+    """The receipt of a move if it was completed; None when it was not begun, or broke off after the release."""
     project = await own_project(ctx, project_id, fresh=True)
     seen = await read_back(ctx, _looking(ctx, project, lambda row: row.appointment == start))
     if seen.found is not None:
-        return _ok(_receipt(ctx, seen.found, start))
-    if not seen.readable:
-        return _unknown(project, ctx)
-    current = await _current(ctx, project)
-    if current is not None and current.status.casefold() == RELEASED.casefold():
-        return _released_error(ctx, current, None, {}).result()
-    return None
+        return _ok({**_receipt(ctx, seen.found, start), "old": None})
+    return None if seen.readable else _unknown(project, ctx)
 
 
 async def _check_still_open(ctx: ToolContext, project: Project, start: datetime, old: datetime) -> None:
@@ -208,7 +212,7 @@ async def _release(ctx: ToolContext, project: Project) -> Project:
         )
     except (Cutoff, NotAllowed, InvalidStep, UnknownOutcome) as refusal:
         raise await _change_refused(ctx, project, refusal) from refusal
-    except (Rejected, RequestExpired) as refusal:
+    except UpstreamRefusal as refusal:
         raise UpstreamUnavailable("The appointment could not be changed. It is as it was.") from refusal
     offer = current_offer(ctx, project)
     if offer and answer and answer.request_id:
@@ -221,14 +225,13 @@ async def _booked_back(ctx: ToolContext, released: Project, old: datetime, start
     """Book the old slot again after the new one failed. True: the new booking turned out to be there after all."""
     try:
         await _take_slot(ctx, released, old)
-    except InvalidStep:
-        current = await _current(ctx, released)
-        return current is not None and current.appointment == start
     except ToolError as second:
         current = await _current(ctx, released)
         if current is not None and current.appointment == start:
             return True
-        if isinstance(second, UnknownOutcome) or (current is None and isinstance(failure, UnknownOutcome)):
+        # A booking may hide behind an unclear answer, or behind the claim that the project is booked already.
+        doubtful = isinstance(second, UnknownOutcome | InvalidStep | AlreadyScheduled)
+        if doubtful or (current is None and isinstance(failure, UnknownOutcome)):
             raise _unknown_outcome(released, ctx, old=slot(old), new=slot(start)) from second
         return False
     restored = await _after(ctx, released, TENTATIVE, old)
@@ -242,28 +245,22 @@ async def _booked_back(ctx: ToolContext, released: Project, old: datetime, start
 
 
 async def _move_failed(
-    ctx: ToolContext, released: Project, old: datetime, start: datetime, failure: ToolError
+    ctx: ToolContext, released: Project, old: datetime | None, start: datetime, failure: ToolError
 ) -> ToolError:
-    return _released_error(
-        ctx, released, old, {**await _what_remains(ctx, released, start.date()), "wanted": slot(start)}, _why(failure)
-    )
-
-
-def _released_error(
-    ctx: ToolContext, project: Project, old: datetime | None, facts: JsonObject, why: str = ""
-) -> MoveFailedReleased:
+    """What to say when a released project got no slot."""
+    if isinstance(failure, UnknownOutcome):
+        return _unknown_outcome(released, ctx, old=slot(old) if old else None, new=slot(start))
+    if isinstance(failure, InvalidStep | AlreadyScheduled):
+        return _wrong_step(await _current(ctx, released), ctx, why_not_bookable)
+    remains = await _what_remains(ctx, released, start.date())
     return MoveFailedReleased(
-        f"{why} The old appointment was given up and no new one is booked yet.".strip(),
-        **{
-            "old": slot(old) if old else None,
-            "status": project.status,
-            "office_phone": office_phone(ctx, project.client_id),
-            "location": location_label(ctx, project.client_id),
-            "remaining": [],
-            "nearest": [],
-            "project": project_view(project, ctx),
-            **facts,
-        },
+        f"{_why(failure)} The old appointment was given up and no new one is booked yet.",
+        old=slot(old) if old else None,
+        wanted=slot(start),
+        status=released.status,
+        office_phone=office_phone(ctx, released.client_id),
+        location=location_label(ctx, released.client_id),
+        **remains,
     )
 
 
@@ -293,7 +290,7 @@ async def cancel(ctx: ToolContext, project_id: str, reason: str | None) -> JsonO
             )
         except (Cutoff, NotAllowed, InvalidStep, UnknownOutcome) as refusal:
             raise await _change_refused(ctx, project, refusal) from refusal
-        except (Rejected, RequestExpired) as refusal:
+        except UpstreamRefusal as refusal:
             raise UpstreamUnavailable("The appointment could not be cancelled. It is as it was.") from refusal
         finally:
             forget_projects(ctx)
@@ -309,13 +306,24 @@ async def cancelled_already(ctx: ToolContext, project_id: str, reason: str | Non
     seen = await read_back(ctx, _looking(ctx, project, lambda row: row.appointment is None))
     if seen.found is None:
         return None if seen.readable else _unknown(project, ctx)
-    saved = reason is not None and await _reason_saved(ctx, seen.found, reason)
+    saved = reason is not None and await _reason_kept(ctx, seen.found, reason)
     return _ok({"project": project_view(seen.found, ctx), "old": None, "note_saved": saved})
 
 
-async def _reason_saved(ctx: ToolContext, project: Project, reason: str) -> bool:
+async def _reason_kept(ctx: ToolContext, project: Project, reason: str) -> bool:
+    """Whether the reason's note is there; saves it when the cancellation broke off before it."""
     try:
-        await save_note(ctx, project, REASON_MARKER + reason, key=f"{ctx.effect_key}:reason")
+        if await same_note(ctx, project, REASON_MARKER + reason) is not None:
+            return True
+    except ToolError:
+        return False
+    return await _reason_saved(ctx, project, reason)
+
+
+async def _reason_saved(ctx: ToolContext, project: Project, reason: str) -> bool:
+    key = f"{ctx.effect_key}:reason" if ctx.effect_key else ""
+    try:
+        await save_note(ctx, project, REASON_MARKER + reason, key=key)
     except ToolError:
         return False  # reported in the result: the cancellation stands
     return True

@@ -13,8 +13,16 @@ from datetime import date, datetime, time, timedelta
 from typing import TypeVar
 
 from tools.contract import JsonObject, ToolContext
-from tools.eligibility import HORIZON_DAYS, not_allowed
-from tools.errors import DateNotAvailable, NotAllowed, Rejected, RequestExpired, UpstreamUnavailable
+from tools.eligibility import HORIZON_DAYS, not_allowed, why_not_bookable
+from tools.errors import (
+    AlreadyScheduled,
+    DateNotAvailable,
+    NotAllowed,
+    Rejected,
+    RequestExpired,
+    UpstreamRefusal,
+    UpstreamUnavailable,
+)
 from tools.locations import local_now, office_phone
 from tools.pf360.models import Project
 from tools.wording import WEEKDAYS, dated, dates
@@ -102,7 +110,10 @@ async def search(ctx: ToolContext, project: Project, start: date) -> Offer:
         found = await ctx.pf360.open_dates(project.client_id, project.project_id, start)
     except NotAllowed as refusal:
         raise not_allowed(project, ctx) from refusal
-    except (Rejected, RequestExpired) as refusal:
+    except AlreadyScheduled as refusal:
+        # Tenants with the second kind of search answer only once the appointment is released.
+        raise why_not_bookable(project, ctx) or refusal from refusal
+    except UpstreamRefusal as refusal:
         raise UpstreamUnavailable("I could not look up open dates just now. Please try again in a moment.") from refusal
     first, last = bookable_days(ctx, project)
     former = current_offer(ctx, project)
@@ -170,7 +181,7 @@ async def _with_ticket(
             raise await unavailable(ctx, project, day) from None
         try:
             return await ask(renewed)
-        except (RequestExpired, Rejected) as refusal:
+        except UpstreamRefusal as refusal:
             raise UpstreamUnavailable("I could not look up the times of that day. Please try again.") from refusal
 
 

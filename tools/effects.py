@@ -15,11 +15,12 @@ from typing import Generic, TypeVar
 
 from tools.contract import ToolContext, ToolError
 from tools.errors import (
+    AlreadyScheduled,
     InvalidStep,
     OutcomeUncertain,
     RateLimited,
-    RequestExpired,
     UnknownOutcome,
+    UpstreamRefusal,
     UpstreamUnavailable,
 )
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_RATE_WAIT_S = 2.0
+SHORTEST_LOOK_S = 1.0  # the last look may take this long, however little time is left
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.2  # shares of settle_seconds
 UNKNOWN_HINT = "I could not find out whether that went through. It is being checked; please do not repeat it yet."
 
@@ -46,7 +48,7 @@ async def read_back(ctx: ToolContext, look: Callable[[], Awaitable[R | None]]) -
     readable = False
     while True:
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), pause)):
+            async with asyncio.timeout(max(deadline - time.monotonic(), SHORTEST_LOOK_S)):
                 found = await look()
             readable = True
             if found is not None:
@@ -71,7 +73,7 @@ async def send(
         return await _unless_limited(change)
     except OutcomeUncertain:
         pass
-    except InvalidStep:
+    except (InvalidStep, AlreadyScheduled):
         # Perhaps an earlier try did it. One look: nothing is under way.
         if await look() is not None:
             return None
@@ -94,7 +96,7 @@ async def _send_again(
         seen = await read_back(ctx, look)
         if seen.found is not None:
             return None
-        if isinstance(refusal, UpstreamUnavailable | InvalidStep | RequestExpired) or not seen.readable:
+        if isinstance(refusal, UpstreamUnavailable | UpstreamRefusal | AlreadyScheduled) or not seen.readable:
             raise UnknownOutcome(UNKNOWN_HINT) from refusal
         raise
 

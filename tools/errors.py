@@ -8,7 +8,7 @@ ToolError (tools.contract)
 ├─ UpstreamUnavailable ─ OutcomeUncertain                      the scheduling system did not answer
 ├─ RateLimited
 ├─ UnknownOutcome                                              an effect that reading back did not settle
-└─ RequestExpired, InvalidStep, Rejected                       between client and tools; a tool never lets these out
+└─ UpstreamRefusal ─ RequestExpired, InvalidStep, Rejected, Missing   for the tools to interpret
 """
 
 from __future__ import annotations
@@ -149,3 +149,7 @@ class InvalidStep(UpstreamRefusal):
 
 class Rejected(UpstreamRefusal):
     """Malformed or inadmissible in the eyes of upstream."""
+
+
+class Missing(UpstreamRefusal):
+    """Unknown upstream. Never told as `NotFound`: whatever is asked for was listed among the caller's own before."""

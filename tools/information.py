@@ -9,7 +9,7 @@ from tools.action import Preparation, action
 from tools.arguments import BookingDate, Choice, ProjectId
 from tools.contract import JsonObject, ToolContext
 from tools.eligibility import hours_until, why_not_bookable, why_not_changeable
-from tools.errors import Ambiguous, NotFound
+from tools.errors import Ambiguous, Missing, NotFound
 from tools.locations import (
     ALL,
     clients_of,
@@ -133,7 +133,10 @@ async def get_weather(
         category: Kind of work, such as Windows or Roofing, to judge each day for it.
     """
     place = location or ""
-    forecast = await ctx.pf360.weather(place)
+    try:
+        forecast = await ctx.pf360.weather(place)
+    except Missing as refusal:
+        raise NotFound("There is no forecast for that place.", location=place) from refusal
     shown = [day for day in forecast.days if date is None or day.date == date]
     if date is not None and not shown:
         last_day = dated(forecast.days[-1].date) if forecast.days else None

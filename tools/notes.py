@@ -9,7 +9,7 @@ from tools.arguments import NOTE_LENGTH, NoteText, ProjectId
 from tools.contract import JsonObject, ToolContext, ToolResult
 from tools.effects import UNKNOWN_HINT, read_back, send
 from tools.eligibility import not_allowed
-from tools.errors import InvalidStep, NotAllowed, Rejected, RequestExpired, UnknownOutcome, UpstreamUnavailable
+from tools.errors import NotAllowed, UnknownOutcome, UpstreamRefusal, UpstreamUnavailable
 from tools.locations import local_now
 from tools.pf360.models import Note, Project
 from tools.projects import own_project, project_view
@@ -39,7 +39,7 @@ async def _reconcile_note(project_id: str, note_text: str, ctx: ToolContext) -> 
     project = await own_project(ctx, project_id)
 
     async def look() -> Note | None:
-        return await _same_note(ctx, project, note_text)
+        return await same_note(ctx, project, note_text)
 
     seen = await read_back(ctx, look)
     if seen.found is not None:
@@ -71,7 +71,7 @@ async def save_note(ctx: ToolContext, project: Project, text: str, key: str) -> 
             return str(done[key])
 
         async def look() -> Note | None:
-            return await _same_note(ctx, project, text)
+            return await same_note(ctx, project, text)
 
         try:
             await send(
@@ -81,7 +81,7 @@ async def save_note(ctx: ToolContext, project: Project, text: str, key: str) -> 
             )
         except NotAllowed as refusal:
             raise not_allowed(project, ctx) from refusal
-        except (Rejected, RequestExpired, InvalidStep) as refusal:
+        except UpstreamRefusal as refusal:
             raise UpstreamUnavailable("The note was not accepted. It is not saved.") from refusal
         created_at = local_now(ctx, project.client_id).isoformat(timespec="seconds")
         if key:
@@ -91,7 +91,7 @@ async def save_note(ctx: ToolContext, project: Project, text: str, key: str) -> 
         return created_at
 
 
-async def _same_note(ctx: ToolContext, project: Project, text: str) -> Note | None:
+async def same_note(ctx: ToolContext, project: Project, text: str) -> Note | None:
     """A recent note with this text, if the list holds one."""
     since = local_now(ctx, project.client_id) - SAME_NOTE
     listed = await ctx.pf360.notes(project.client_id, ctx.identity.customer_id, project.project_id)

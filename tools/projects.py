@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tools.contract import JsonObject, ToolContext, ToolError
-from tools.errors import Ambiguous, NotFound, SignInAgain, UpstreamUnavailable
+from tools.errors import Ambiguous, NotFound, SignInAgain
 from tools.locations import clients_of, location_label
 from tools.pf360.models import Project
 from tools.wording import clock, dated
@@ -43,7 +43,10 @@ async def own_projects(
     A location that fails is reported, unless all do: then the first error is raised, as is `SignInAgain` always.
     """
     wanted = clients_of(ctx.identity) if client_ids is None else client_ids
-    answers = await asyncio.gather(*(_at_location(ctx, client_id, fresh) for client_id in wanted))
+    if len(wanted) == 1:
+        answers = [await _at_location(ctx, wanted[0], fresh)]
+    else:
+        answers = await asyncio.gather(*(_at_location(ctx, client_id, fresh) for client_id in wanted))
     projects: list[Project] = []
     failed: dict[str, ToolError] = {}
     for client_id, answer in zip(wanted, answers, strict=True):
@@ -81,9 +84,6 @@ async def _at_location(ctx: ToolContext, client_id: str, fresh: bool) -> list[Pr
         generation = ctx.state.generation
         try:
             rows = await ctx.pf360.projects(client_id, customer_id)
-        except NotFound:
-            # Not the same as having no projects, and nothing that a person could act on.
-            return UpstreamUnavailable("Your projects could not be read just now. Please try again in a little while.")
         except ToolError as error:
             return error
         projects = [_with_own_writes(ctx, row) for row in rows]

@@ -114,7 +114,7 @@ class Office:
         self.upstream = Upstream(self.http, token())
         self.fixture = self.app.sim.seed
         self.callbacks = Callbacks()
-        self.breaker = Breaker("pf360", fail_max=50)
+        self.breaker = Breaker("pf360", fail_max=100)
 
     def caller(self, persona: str, test_mode: TestMode | None = None) -> Caller:
         who = self.fixture["personas"][persona]

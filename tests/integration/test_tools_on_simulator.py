@@ -522,9 +522,29 @@ async def test_a_move_that_loses_both_slots_says_so(office: Office, c1: Caller) 
     assert result.data["project"]["status"] == "Pending Reschedule"
     assert "appointment" not in result.data["project"]
     assert result.data["remaining"]
-    settled = await c1.reconcile(prepared)
-    assert settled is not None
-    assert settled.data["code"] == "move_failed_released"
+    assert result.data["old"]["time"] == "8:00 AM"
+
+
+async def test_a_move_that_broke_off_after_its_release_is_finished(office: Office, c1: Caller) -> None:
+    """Reading back finds it unfinished; running the confirmed move again books the new slot, and releases nothing."""
+    prepared = await c1.prepare("reschedule_appointment", **move_of())
+    await office.upstream.release(WINDOWS)
+    assert await c1.reconcile(prepared) is None
+    result = await c1.execute(prepared)
+    assert result.status == "ok"
+    assert office.commits() == ["cancel_reschedule", "schedule"]
+    assert await office.upstream.standing(WINDOWS) == ("Tentatively Scheduled", NINETEENTH_13H)
+
+
+async def test_a_cancellation_that_broke_off_before_its_note_is_finished(office: Office, c1: Caller) -> None:
+    """The reason is saved by reading back, once."""
+    prepared = await c1.prepare("cancel_appointment", project_id=WINDOWS, reason="too early")
+    await office.upstream.cancel(WINDOWS)
+    for _ in range(2):
+        settled = await c1.reconcile(prepared)
+        assert settled is not None
+        assert settled.data["note_saved"]
+    assert office.commits() == ["cancel", "add_note"]
 
 
 async def test_a_move_whose_bookings_stay_unclear_is_unknown(office: Office, c1: Caller) -> None:
@@ -778,6 +798,7 @@ async def test_reads_survive_two_failures(
         ("error_in_200", "upstream_unavailable"),
         ("http_401", "sign_in_again"),
         ("http_403", "forbidden"),
+        ("http_404", "upstream_unavailable"),
     ],
 )
 async def test_reads_that_keep_failing_say_so(
@@ -788,7 +809,7 @@ async def test_reads_that_keep_failing_say_so(
     refusal = await c1.call(name, **args)
     assert refusal["code"] == code
     assert "Simulated" not in refusal["user_hint"]
-    assert len(office.requests(endpoint)) == (3 if code == "upstream_unavailable" else 1)
+    assert len(office.requests(endpoint)) == (3 if mode in ("http_500", "empty_200", "error_in_200") else 1)
 
 
 async def test_a_short_rate_limit_is_waited_for(office: Office, c1: Caller) -> None:

@@ -32,8 +32,8 @@ class Breaker:
         self,
         name: str,
         *,
-        fail_max: int = 5,
-        reset_s: float = 30.0,
+        fail_max: int = 10,
+        reset_s: float = 5.0,
         on_change: Callable[[str, str], None] | None = None,
     ) -> None:
         """`on_change(name, state)` is called with `closed`, `open` or `half-open` at every transition."""

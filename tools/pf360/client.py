@@ -24,8 +24,8 @@ from tools.errors import (
     Cutoff,
     Forbidden,
     InvalidStep,
+    Missing,
     NotAllowed,
-    NotFound,
     OutcomeUncertain,
     RateLimited,
     Rejected,
@@ -287,10 +287,6 @@ def _understood(reader: Callable[[Any], T], body: Any) -> T:
         raise OutcomeUncertain(UNAVAILABLE_HINT) from problem
 
 
-def _not_found() -> ToolError:
-    return NotFound("I could not find that among your projects.")
-
-
 def _not_allowed() -> ToolError:
     return NotAllowed("This project cannot be scheduled online. The office can help with it.")
 
@@ -298,7 +294,7 @@ def _not_allowed() -> ToolError:
 _CODES: dict[str, Callable[[], ToolError]] = {
     "auth": lambda: SignInAgain("Your sign-in has expired. Please sign in again."),
     "forbidden": lambda: Forbidden("You do not have access to that location."),
-    "not_found": _not_found,
+    "not_found": Missing,
     "not_allowed": _not_allowed,
     "already_scheduled": lambda: AlreadyScheduled("There is already an appointment for this project."),
     "invalid_step": InvalidStep,
