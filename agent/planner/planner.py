@@ -229,6 +229,10 @@ class _Step:
         if verdict is not None and verdict.kind == "amend" and said.narrows:
             return self._continue(frame.wish, said)
         other = best is not None and best.cue >= self._k.thresholds["alone"]
+        if best is not None and other and best.intent.tell.get("stops"):
+            self._specialist = self._k.intents[frame.wish.intent].specialist
+            self._frame = replace(frame, wish=None, asked=None, shown=None)
+            return None
         if frame.asked == "choice":
             return self._choice(clause)
         slot = self._k.slots.get(frame.asked)
@@ -241,8 +245,7 @@ class _Step:
                 return None
             return frame.wish.with_value(slot.name, said.raw.strip())
         if frame.asked == "go" and self._k.patterns["yes"].match(said.mended):
-            leads = self._k.intents[frame.wish.intent].tell.get("leads_to", frame.wish.intent)
-            return self._continue(replace(frame.wish, intent=leads), said)
+            return self._continue(self._settled_on(frame.wish), said)
         if best is not None and other:
             mine = self._k.intents[frame.wish.intent]
             refines = best.intent.tell.get("refines") or best.intent.name == mine.name
@@ -261,8 +264,12 @@ class _Step:
                 return None
             return self._continue(frame.wish, said)
         if said.narrows:
-            return self._continue(frame.wish, said)
+            return self._continue(self._settled_on(frame.wish), said)
         return None
+
+    def _settled_on(self, wish: Wish) -> Wish:
+        """Whoever picks from an offer wants it, though it began as a question."""
+        return replace(wish, intent=self._k.intents[wish.intent].tell.get("leads_to", wish.intent))
 
     def _same_goal(self, best: Guess) -> bool:
         frame_wish = self._frame.wish
@@ -407,7 +414,7 @@ class _Step:
                 elif said.everything or len(places) > 1:
                     wish = wish.with_value("place", "all") if len(self._facts.identity.clients) > 1 else wish
                 elif unknown := self._unknown_place(said):
-                    wish = replace(wish, intent="unknown_place", raw=unknown)
+                    wish = replace(wish.with_value("for", wish.intent), intent="unknown_place", raw=unknown)
             elif slot in said.fields:
                 wish = wish.with_value(slot, said.fields[slot][0])
         return wish
@@ -448,11 +455,15 @@ class _Step:
     # -- doing it -----------------------------------------------------------------------------------------------
 
     def _try(self, wish: Wish) -> None:
+        if self._needs and not self._reader.say(wish.mention, self._today).names_record:
+            return  # what is meant may depend on the wish before
         try:
             outcome = self._pursuit.pursue(wish)
         except Needs as need:
             self._needs[need.tool, canonical(need.arguments)] = need.arguments
             return
+        if outcome.focus:
+            self._pursuit.look_at(outcome.focus)
         if isinstance(outcome, Proposal):
             self._proposals.append(outcome)
             if outcome.remark:

@@ -103,6 +103,10 @@ class Pursuit:
         self._today = request.facts.now.date()
         self._tools = {t.name: t for t in request.tools}
 
+    def look_at(self, record: str) -> None:
+        """What is said next without a name is about this record."""
+        self._frame = replace(self._frame, focus=record)
+
     # -- one wish ---------------------------------------------------------------------------------------------
 
     def pursue(self, wish: Wish) -> Fragment | Proposal:
@@ -123,7 +127,7 @@ class Pursuit:
                 facts[tool] = self._attempt(tool, {}).result
         text = self.render(intent.say or intent.name, record=self._focus_record(), **facts)
         if not intent.question:
-            return Fragment(text, question="?" in text)
+            return Fragment(text, question="?" in text, answered=wish.values.get("for"))
         return Fragment(text, question=True, asked="choice" if intent.choices else "go", wish=wish)
 
     def _reach(self, goal: Goal, intent: Intent, wish: Wish) -> Fragment | Proposal:
@@ -427,8 +431,9 @@ class Pursuit:
             near = sorted(near, key=lambda d: abs((date.fromisoformat(d) - date.fromisoformat(wanted)).days))
         near = sorted(near[:3])
         past = bool(wish.days) and all(w.end <= self._today.isoformat() for w in wish.days)
+        too_far = bool(wish.days) and wish.days[0].start > offer["searched"]["to"]
         text = self.render(
-            slot.gone, wanted=wish.days, past=past, nearest=near, record=record, office=self.office(record), offer=offer
+            slot.gone, wanted=wish.days, past=past, too_far=too_far, nearest=near, record=record, offer=offer
         )
         cleared = replace(wish, days=(), weekdays=(), pick=None)
         shown = Shown(slot.name, tuple(near)) if near else None

@@ -126,7 +126,8 @@ class Reader:
         if self._swallows(before):
             return bool(self._k.patterns["new_topic"].match(part)) and self._wants(part)
         mine, theirs = self._best(part), self._best(before)
-        if theirs is None or (theirs.cue < self._k.thresholds["alone"] and not theirs.intent.small_talk):
+        idle = theirs is not None and theirs.intent.small_talk and not self.say(before, today).names_record
+        if theirs is None or (theirs.cue < self._k.thresholds["alone"] and not idle):
             return self._parallel(before, part)
         if mine is None or mine.cue < self._k.thresholds["alone"]:
             return theirs.intent.small_talk or self._parallel(before, part)
@@ -186,7 +187,7 @@ class Reader:
             t
             for t in times
             if t.kind == "window"
-            and (beside.match(text, t.span[1]) or beside.search(text[max(0, t.span[0] - 8) : t.span[0]]))
+            and (beside.match(text[t.span[1] :]) or beside.search(text[max(0, t.span[0] - 8) : t.span[0]]))
         ]
         return strict or times
 
