@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .server import HOST, Watch, listen, serve
+from .server import HOST, Watch, listen, run
 from .simulator import Config
 
 CLOCKS = ("fixture", "live")
@@ -67,7 +66,7 @@ def main() -> int:
     except OSError as error:
         print(f"pf360_simulator cannot listen on {HOST}:{port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 1
-    asyncio.run(serve(config, listener, watch))
+    run(config, listener, watch)
     return 0
 
 

@@ -212,6 +212,8 @@ def _drift_notes(body: Json) -> Json:
 
 
 def _drift_batch(body: Json) -> Json:
+    if not isinstance(body["data"], list):  # a validation answers with one object
+        return _without_status(body)
     rows = [{**row, "project_id": _as_int(row["project_id"])} for row in body["data"]]
     return {"data": [{k: v for k, v in row.items() if v is not None} for row in rows]}
 
@@ -230,6 +232,7 @@ _DRIFTS: Final[dict[str, Callable[[Json], Json]]] = {
     "cancel": _drift_message,
     "add_note": _drift_message,
     "list_notes": _drift_notes,
+    "batch": _drift_batch,
 }
 
 # --- latency --------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -82,9 +81,9 @@ class Simulator:
             return
         week = fixture_week(self.state.fixture).isoformat()
         content = orjson.dumps({"version": STATE_VERSION, "week": week, "state": self.state.to_json()})
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-        os.replace(file.name, path)
+        beside = path.with_name(f".{path.name}.new")
+        beside.write_bytes(content)
+        os.replace(beside, path)
 
     def _stored_state(self) -> UpstreamState | None:
         """The state of the last run with its dates in the clock's week; None when there is none to use."""

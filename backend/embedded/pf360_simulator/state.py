@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from .fixture import Json
 from .statuses import status_group
 
 COMMITS_IN_MEMORY = 5_000
-COMMITS_IN_FILE = 500
+COMMITS_IN_FILE = 200
 DUPLICATE_NOTE_WINDOW_S = 5.0
 
 
@@ -119,7 +121,10 @@ class UpstreamState:
         self.breaches: Counter[str] = Counter()
         # What E1 shows while `stale_read` is on: per customer, the last project written and how it stood before.
         self.before_last_write: dict[str, tuple[str, Standing]] = {}
-        self._recent_notes: deque[tuple[float, str, str]] = deque()
+        self._fixture_json: orjson.Fragment | None = None
+        self._last_note: int | None = None
+        self._note_times: deque[tuple[float, tuple[str, str]]] = deque()
+        self._last_noted: dict[tuple[str, str], float] = {}
         self.projects_of: dict[tuple[str, str], list[Project]] = {}
         for project in self.projects.values():
             self.projects_of.setdefault((project.client_id, project.customer_id), []).append(project)
@@ -206,23 +211,33 @@ class UpstreamState:
     def seen_note_before(self, project_id: str, text: str) -> bool:
         """Whether the same text reached the same project within 5 real seconds; remembers this one."""
         now = time.time()
-        while self._recent_notes and now - self._recent_notes[0][0] > DUPLICATE_NOTE_WINDOW_S:
-            self._recent_notes.popleft()
-        seen = any(entry[1:] == (project_id, text) for entry in self._recent_notes)
-        self._recent_notes.append((now, project_id, text))
+        while self._note_times and now - self._note_times[0][0] > DUPLICATE_NOTE_WINDOW_S:
+            at, key = self._note_times.popleft()
+            if self._last_noted[key] == at:
+                del self._last_noted[key]
+        seen = (project_id, text) in self._last_noted
+        self._last_noted[project_id, text] = now
+        self._note_times.append((now, (project_id, text)))
         return seen
 
     def next_note_id(self) -> str:
-        numbers = [int(tail) for note in self.notes if (tail := str(note["note_id"]).rpartition("-")[2]).isdigit()]
-        return f"note-{max(numbers, default=9000) + 1}"
+        # Notes are only ever appended, so their ids need reading once.
+        if self._last_note is None:
+            tails = (str(note["note_id"]).rpartition("-")[2] for note in self.notes)
+            self._last_note = max((int(tail) for tail in tails if tail.isdigit()), default=9000)
+        self._last_note += 1
+        return f"note-{self._last_note}"
 
     def to_json(self) -> Json:
-        """Everything needed to go on after a restart. Dates in it move with `shift_weeks`."""
+        """Everything needed to go on after a restart, for orjson, which writes
+        dataclasses as objects. Dates in it move with `shift_weeks`."""
+        if self._fixture_json is None:
+            self._fixture_json = orjson.Fragment(orjson.dumps(self.fixture))
         return {
-            "fixture": self.fixture,
+            "fixture": self._fixture_json,
             "projects": {
                 key: {
-                    "standing": asdict(project.standing),
+                    "standing": project.standing,
                     "availability": project.availability,
                     "further_slots": project.further_slots,
                     "released_at": project.released_at,
@@ -232,7 +247,7 @@ class UpstreamState:
             "notes": self.notes,
             "assignments": self.assignments,
             "taken": sorted(list(pair) for pair in self.taken),
-            "tickets": [asdict(ticket) for ticket in self.tickets.values() if ticket.open],
+            "tickets": [ticket for ticket in self.tickets.values() if ticket.open],
             "commit_count": self.commit_count,
             "commits": list(self.commits)[-COMMITS_IN_FILE:],
             "breaches": dict(self.breaches),
