@@ -10,7 +10,6 @@ effects are kept by the ledger. Rules that hold whatever the model does: `docs/d
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypedDict
 
@@ -19,7 +18,7 @@ from langgraph.types import Command
 
 from agent.confirmation import Verdict, VerdictKind, judge
 from agent.definition import AgentDefinition
-from agent.errors import ModelError, ModelMisbehaved, OutcropError, PendingSettled, TurnLimit
+from agent.errors import ModelError, OutcropError, PendingSettled, TurnLimit
 from agent.events import ConfirmationRequired, TurnCompleted, TurnEvent, TurnFailed, TurnStarted
 from agent.guards import Rules
 from agent.model_call import Step, call_model, finish_text

@@ -157,9 +157,7 @@ class Rules:
 
     def _quotes(self, plain: str) -> bool:
         words = [word.lower() for word in _WORD.findall(plain)]
-        return any(
-            tuple(words[i : i + QUOTED_WORDS]) in self._quotable for i in range(len(words) - QUOTED_WORDS + 1)
-        )
+        return any(tuple(words[i : i + QUOTED_WORDS]) in self._quotable for i in range(len(words) - QUOTED_WORDS + 1))
 
     def _ungrounded(self, plain: str) -> Fault | None:
         for url in _URL.findall(plain):

@@ -9,16 +9,22 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
 
+import orjson
+
 from agent.errors import ModelMisbehaved, ModelTimeout
 from agent.events import ModelStarted, ReasoningDelta, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
 from agent.pending import facts_of
 from agent.providers.base import Call, Chunk, ModelRequest, Note, Reasoning, Text, Tokens, TurnFacts
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
-from agent.turn import MAX_REPLY_CHARS, Turn
+from agent.turn import Turn
 
+# A message longer than this is a model that does not stop.
+MAX_REPLY_CHARS = 12_000
 # More calls in one message are no plan.
 MAX_CALLS = 16
+MAX_NAME = 100
+MAX_ARGUMENTS = 20_000
 
 
 @dataclass(slots=True)
@@ -40,11 +46,9 @@ async def call_model(turn: Turn, rules: Rules) -> Step:
     guard = StreamGuard(rules, turn.text)
     started = time.perf_counter()
     remaining_s = max(turn.remaining_s, 0.1)
+    stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=remaining_s))
     try:
-        async with (
-            asyncio.timeout(remaining_s),
-            aclosing(cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=remaining_s))) as chunks,
-        ):
+        async with asyncio.timeout(remaining_s), aclosing(stream) as chunks:
             async for chunk in chunks:
                 _take(turn, step, guard, chunk)
     except TimeoutError as error:
@@ -92,13 +96,12 @@ def _request(turn: Turn) -> ModelRequest:
 def _take(turn: Turn, step: Step, guard: StreamGuard, chunk: Chunk) -> None:
     """Handle one chunk; text is by far the most frequent."""
     if isinstance(chunk, Text):
-        if shown := guard.feed(chunk.text):
-            turn.say(shown)
-            if turn.reply_chars > MAX_REPLY_CHARS:
-                raise ModelMisbehaved(f"the reply passed {MAX_REPLY_CHARS} characters")
-        guard.taken += len(chunk.text)
-        if guard.taken > 4 * MAX_REPLY_CHARS:
+        text = chunk.text.replace("\0", "") if "\0" in chunk.text else chunk.text
+        guard.taken += len(text)
+        if guard.taken > MAX_REPLY_CHARS:
             raise ModelMisbehaved("the model does not stop writing")
+        if shown := guard.feed(text):
+            turn.say(shown)
     elif isinstance(chunk, Call):
         step.calls.append(chunk)
         if len(step.calls) > MAX_CALLS:
@@ -128,16 +131,30 @@ def _count(turn: Turn, tokens: Tokens) -> None:
 
 
 def _with_ids(turn: Turn, calls: list[Call]) -> list[Call]:
-    """The calls with ids that are there and unique within the turn."""
+    """The calls in a form that every store takes, with ids that are there and unique within the turn."""
     used = {c.id for m in turn.work.messages if isinstance(m, AssistantMessage) for c in m.tool_calls}
     named = []
-    for proposal in calls:
+    for proposal in map(_storable, calls):
         call = proposal.call
         if not call.id or call.id in used:
             proposal = Call(ToolCall(turn.new_call_id(), call.name, call.args), proposal.error)
         used.add(proposal.call.id)
         named.append(proposal)
     return named
+
+
+def _storable(proposal: Call) -> Call:
+    """The call without what JSON or a database cannot hold; unreadable arguments are left out, with an error."""
+    call = proposal.call
+    name, call_id = (call.name or "")[:MAX_NAME].replace("\0", ""), (call.id or "")[:MAX_NAME].replace("\0", "")
+    try:
+        body = orjson.dumps(call.args)
+    except TypeError:
+        return Call(ToolCall(call_id, name, {}), "the arguments hold what JSON cannot")
+    if len(body) > MAX_ARGUMENTS:
+        return Call(ToolCall(call_id, name, {}), "the arguments are too long")
+    args = orjson.loads(body.replace(b"\\u0000", b" ")) if b"\\u0000" in body else call.args
+    return Call(ToolCall(call_id, name, args), proposal.error)
 
 
 def _note_guard(turn: Turn, guard: StreamGuard) -> None:

@@ -99,9 +99,9 @@ def _labels(restatement: JsonObject, position: str) -> Iterator[str]:
         yield position
     for key, value in restatement.items():
         for name, text in value.items() if isinstance(value, dict) else ((key, value),):
-            if isinstance(text, str) and name not in _NO_LABELS and key != "old" and "://" not in text:
-                if _day(text) is None and _time(text) is None:
-                    yield text
+            named = isinstance(text, str) and name not in _NO_LABELS and key != "old" and "://" not in text
+            if named and _day(text) is None and _time(text) is None:
+                yield text
 
 
 def moments(facts: Sequence[Any], *, nested: bool = True) -> tuple[set[date], set[time]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from datetime import UTC, date, datetime
 
 import orjson
@@ -99,10 +100,9 @@ def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonOb
                     "That day cannot be used.", errors=[{"field": name, "message": str(error)}]
                 ) from error
         elif kind == "time" and isinstance(value, str):
-            try:
+            # Where it is no time here, the tool may know the notation, and names the problem if it does not.
+            with suppress(TimeError):
                 value = parse_time(value).strftime("%H:%M")
-            except TimeError:
-                pass  # the tool knows more notations, and names the problem if it does not
         given[name] = value
     return given
 

@@ -1,8 +1,8 @@
 """Tool calls that a model printed as text, in the dialects that models fall into.
 
-XML blocks (`<tool_call>{…}</tool_call>`, `<function=name>…`, `<invoke name="…">…`), JSON objects (fenced or bare), Python
-calls (`name(arg="x")`, `[name(…), name(…)]`) and "Action: … Action Input: …". Reading is pure and never guesses: what is
-not a whole call of a known tool is no call.
+XML blocks (`<tool_call>{…}</tool_call>`, `<function=name>…`, `<invoke name="…">…`), JSON objects (fenced or bare),
+Python calls (`name(arg="x")`, `[name(…), name(…)]`) and "Action: … Action Input: …". Reading is pure and never guesses:
+what is not a whole call of a known tool is no call.
 """
 
 from __future__ import annotations

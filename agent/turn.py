@@ -20,9 +20,6 @@ from tools.contract import Toolbox, ToolResult, ToolSpec
 if TYPE_CHECKING:
     from agent.guards import Rules
 
-# A reply longer than this is a model that does not stop.
-MAX_REPLY_CHARS = 12_000
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -85,7 +82,6 @@ class Turn:
 
         self._seq = given.first_seq
         self._call_ids = 0
-        self.reply_chars = 0
         self._shown: list[str] = []  # the reply so far
         self._segment: list[str] = []  # the part of it that no message in `work` holds yet
         self._specialist: str | None = None
@@ -107,7 +103,6 @@ class Turn:
             return
         self._shown.append(text)
         self._segment.append(text)
-        self.reply_chars += len(text)
         self.emit(TextDelta, text=text)
 
     def say_paragraph(self, text: str) -> None:
@@ -179,9 +174,7 @@ class Turn:
             )
         )
         self.work.tools_ms += duration_ms
-        self.work.messages.append(
-            ToolMessage(call.id, call.name, result, effective, ok=status in ("ok", "pending"))
-        )
+        self.work.messages.append(ToolMessage(call.id, call.name, result, effective, ok=status in ("ok", "pending")))
         self.emit(
             ToolFinished,
             call_id=call.id,

@@ -33,8 +33,8 @@ NOW = datetime(2026, 3, 11, 9, 30, tzinfo=ZoneInfo("America/New_York"))
 CUSTOMER = Identity("customer", "7000101", "B2C", "20OC01BK", ("20OC01BK",))
 OFFICES = Directory(
     {
-        "20OC01BK": Location("20OC01BK", "brookhaven", "Brookhaven Office", "Brookhaven", "555-0111", "America/New_York"),
-        "20OC02LM": Location("20OC02LM", "lakemont", "Lakemont Office", "Lakemont", "555-0122", "America/New_York"),
+        "20OC01BK": Location("20OC01BK", "brookhaven", "Brookhaven Office", "Brookhaven", "555-0111", str(NOW.tzinfo)),
+        "20OC02LM": Location("20OC02LM", "lakemont", "Lakemont Office", "Lakemont", "555-0122", str(NOW.tzinfo)),
     }
 )
 TEXT: JsonObject = {"type": "string"}
@@ -143,7 +143,8 @@ class FakeToolbox:
         if spec is None:
             raise UnknownTool("There is no such tool.")
         if missing := [key for key in spec.parameters["required"] if key not in args]:
-            raise InvalidArguments("Something is missing.", errors=[{"field": m, "message": "missing"} for m in missing])
+            errors = [{"field": key, "message": "missing"} for key in missing]
+            raise InvalidArguments("Something is missing.", errors=errors)
         if "project_id" not in args:
             return Prepared(spec, {"customer_id": ctx.identity.customer_id} if name == "list_projects" else args)
         project_id = _resolve(str(args["project_id"]))
@@ -260,4 +261,4 @@ def _slot(day: str, start: str) -> JsonObject:
 
 
 def _clock(start: str) -> str:
-    return datetime.strptime(start, "%H:%M").strftime("%I:%M %p").lstrip("0")  # noqa: DTZ007
+    return datetime.strptime(start, "%H:%M").strftime("%I:%M %p").lstrip("0")

@@ -139,7 +139,7 @@ async def test_looking_at_other_times_takes_the_question_off_the_table() -> None
 
 
 async def test_two_gated_calls_are_put_as_a_list_with_one_question() -> None:
-    """"Yes to both" runs both, each with its own key."""
+    """A yes to both runs both, each with its own key."""
     provider, _ = scripted([BOOK, MOVE], says("Both are done."))
     talk = Talk(provider)
     reply = await talk.say("book the flooring monday 10 and move the windows to thursday 1 pm")
