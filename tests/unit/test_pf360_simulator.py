@@ -561,8 +561,17 @@ async def test_the_clock_can_be_set_advanced_and_let_run(pf: Pf360) -> None:
     second = (await pf.admin("GET", "clock")).json()["now"]
     assert "2026-03-12T10:01:30" < first < second < "2026-03-12T10:01:40"
     assert (await pf.admin("POST", "clock", {"run": False})).json()["frozen"] is True
-    for bad in ({"set": "tomorrow"}, {"advance_seconds": "1"}, {"run": 1}, {"jump": 1}):
-        assert code_of(await pf.admin("POST", "clock", bad)) == (400, "validation")
+    stopped = (await pf.admin("GET", "clock")).json()
+    bad: list[dict[str, object]] = [
+        {"set": "tomorrow"},
+        {"set": 5},
+        {"set": "0001-01-01"},
+        {"set": "9999-12-31T23:59:59"},
+    ]
+    bad += [{"advance_seconds": "1"}, {"advance_seconds": 1e300}, {"advance_seconds": -1e12}, {"run": 1}, {"jump": 1}]
+    for body in bad:
+        assert code_of(await pf.admin("POST", "clock", body)) == (400, "validation")
+    assert (await pf.admin("GET", "clock")).json() == stopped
 
 
 async def test_commits_and_requests_are_logged_without_tokens(pf: Pf360) -> None:

@@ -279,6 +279,7 @@ async def test_profiles_are_chosen_by_name(pf: Pf360) -> None:
     for profile in PROFILES:
         assert (await pf.admin("POST", "latency", {"profile": profile})).json() == {"profile": profile}
     assert code_of(await pf.admin("POST", "latency", {"profile": "warp"})) == (400, "validation")
+    assert code_of(await pf.admin("POST", "latency", {"profile": "slow", "seed": [1]})) == (400, "validation")
     await pf.admin("POST", "latency", {"profile": "normal", "seed": 1})
     started = time.monotonic()
     assert (await pf.dashboard()).status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import scheduling
 from .call import Call, Router
@@ -15,6 +15,8 @@ from .invariants import LOST_AFTER_S, invariants
 from .refusal import Refusal, invalid, not_found
 from .simulator import Simulator
 from .state import Origin, Project, Switches
+
+CLOCK_YEARS = range(2000, 2200)
 
 
 def answer_admin(call: Call) -> Json:
@@ -52,15 +54,21 @@ def set_clock(call: Call) -> Json:
     """`set`, then `advance_seconds`, then `run`, each optional."""
     body, clock = call.json(), call.sim.clock
     _only(body, "set", "advance_seconds", "run")
-    moment, seconds, run = body.get("set"), body.get("advance_seconds"), body.get("run")
+    text, seconds, run = body.get("set"), body.get("advance_seconds"), body.get("run")
     try:
-        wanted = datetime.fromisoformat(moment) if moment is not None else None
+        wanted = datetime.fromisoformat(text) if text is not None else None
     except (TypeError, ValueError) as error:
         raise invalid("set must be an ISO date and time") from error
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
         raise invalid("advance_seconds must be a number")
     if run is not None and not isinstance(run, bool):
         raise invalid("run must be true or false")
+    try:
+        moment = (wanted if wanted is not None else clock.now()) + timedelta(seconds=seconds or 0)
+    except OverflowError as error:
+        raise invalid("advance_seconds is too large") from error
+    if moment.year not in CLOCK_YEARS:
+        raise invalid(f"the clock runs from {CLOCK_YEARS[0]} to {CLOCK_YEARS[-1]}")
     if wanted is not None:
         clock.set(wanted)
     if seconds is not None:

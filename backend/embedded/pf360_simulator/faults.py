@@ -272,6 +272,8 @@ class Latency:
 def read_profile(body: object) -> Latency:
     profile = body.get("profile") if isinstance(body, dict) else None
     seed = body.get("seed", 0) if isinstance(body, dict) else 0
+    if not isinstance(seed, int):
+        raise invalid("seed must be a whole number")
     for known in PROFILES:
         if profile == known:
             return Latency(known, random.Random(seed))
