@@ -81,7 +81,7 @@ def plain_text(value: Any) -> Any:
 ProjectId = Annotated[
     str,
     BeforeValidator(read_id),
-    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$"),
+    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_ -]*$"),
     Resolved(resolve_project_id),
 ]
 BookingDate = Annotated[

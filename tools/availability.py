@@ -6,13 +6,14 @@ live in the conversation's working state, so losing that state costs a search an
 
 from __future__ import annotations
 
+import asyncio
 import time as real_time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import TypeVar
 
-from tools.contract import JsonObject, ToolContext
+from tools.contract import JsonObject, ToolContext, ToolError
 from tools.eligibility import HORIZON_DAYS, not_allowed, why_not_bookable
 from tools.errors import (
     AlreadyScheduled,
@@ -128,26 +129,35 @@ async def search(ctx: ToolContext, project: Project, start: date) -> Offer:
     return offer
 
 
+def _alone(ctx: ToolContext, project: Project) -> asyncio.Lock:
+    """Each search voids the project's former one, so calls that run side by side take turns."""
+    return ctx.state.lock(f"search:{project.project_id}")
+
+
 async def dates_within(ctx: ToolContext, project: Project, start: date, end: date) -> list[date]:
-    """Open days from `start` to `end`, both included. Asks on when upstream's own search ends before `end`."""
-    offer = await search(ctx, project, start)
-    found = [day for day in offer.dates if day <= end]
-    further = start + timedelta(days=FIRST_SEARCH_DAYS)
-    if not found and not offer.dates and further <= end:
-        offer = await search(ctx, project, further)
-        found = [day for day in offer.dates if day <= end]
-    return found
+    """Open days from `start` to `end`, both included. Asks on when upstream's own search may end before `end`."""
+    async with _alone(ctx, project):
+        offer = await search(ctx, project, start)
+        further = start + timedelta(days=FIRST_SEARCH_DAYS)
+        if not offer.dates and further <= end:
+            offer = await search(ctx, project, further)
+        return [day for day in offer.dates if day <= end]
 
 
-async def nearest_dates(ctx: ToolContext, project: Project, wanted: date, count: int = NEAREST) -> list[date]:
+async def nearest_dates(ctx: ToolContext, project: Project, wanted: date) -> list[date]:
     """Open days nearest to the wanted one, nearest first; the earlier of two equally near."""
+    async with _alone(ctx, project):
+        return await _nearest(ctx, project, wanted)
+
+
+async def _nearest(ctx: ToolContext, project: Project, wanted: date) -> list[date]:
     first, last = bookable_days(ctx, project)
     offer = current_offer(ctx, project)
     if offer is None or offer.searched_from > first:
         offer = await search(ctx, project, first)
     if not offer.dates and (further := first + timedelta(days=FIRST_SEARCH_DAYS)) <= last:
         offer = await search(ctx, project, further)
-    return sorted(offer.dates, key=lambda day: (abs(day - wanted), day))[:count]
+    return sorted(offer.dates, key=lambda day: (abs(day - wanted), day))[:NEAREST]
 
 
 async def slots_of(ctx: ToolContext, project: Project, day: date, *, fresh: bool = False) -> list[time]:
@@ -155,17 +165,22 @@ async def slots_of(ctx: ToolContext, project: Project, day: date, *, fresh: bool
 
     Opens a search when none is open; a search that upstream has meanwhile closed is opened again silently.
     """
+    async with _alone(ctx, project):
+        return await _slots(ctx, project, day, fresh)
+
+
+async def _slots(ctx: ToolContext, project: Project, day: date, fresh: bool) -> list[time]:
     first, last = bookable_days(ctx, project)
     if not first <= day <= last:
-        raise await unavailable(ctx, project, day)
+        raise await _unavailable(ctx, project, day)
     offer = None if fresh else current_offer(ctx, project)
     if offer is None or not offer.covers(day):
         offer = await search(ctx, project, day)
     if day not in offer.dates:
-        raise await unavailable(ctx, project, day)
+        raise await _unavailable(ctx, project, day)
     found = await _with_ticket(ctx, project, day, offer, lambda ticket: _read_slots(ctx, project, day, ticket))
     if not found:
-        raise await unavailable(ctx, project, day)
+        raise await _unavailable(ctx, project, day)
     return found
 
 
@@ -178,7 +193,7 @@ async def _with_ticket(
     except (RequestExpired, Rejected):
         renewed = await search(ctx, project, day)
         if day not in renewed.dates:
-            raise await unavailable(ctx, project, day) from None
+            raise await _unavailable(ctx, project, day) from None
         try:
             return await ask(renewed)
         except UpstreamRefusal as refusal:
@@ -197,11 +212,14 @@ async def _read_slots(ctx: ToolContext, project: Project, day: date, offer: Offe
     return offer.slots[day]
 
 
-async def unavailable(ctx: ToolContext, project: Project, day: date) -> DateNotAvailable:
+async def _unavailable(ctx: ToolContext, project: Project, day: date) -> DateNotAvailable:
     """Why a day has no slots, with the nearest days that have some."""
     first, last = bookable_days(ctx, project)
     reason, why = await _reason(ctx, project, day, first, last)
-    nearest = await nearest_dates(ctx, project, max(first, min(day, last)))
+    try:
+        nearest = await _nearest(ctx, project, max(first, min(day, last)))
+    except UpstreamUnavailable:
+        nearest = []  # why the day cannot be had is worth saying by itself
     return DateNotAvailable(
         f"{why} {'These are the nearest open dates.' if nearest else 'The office can help you find a date.'}",
         **dated(day),
@@ -220,7 +238,7 @@ async def _reason(ctx: ToolContext, project: Project, day: date, first: date, la
         return "beyond_horizon", f"Appointments can be booked up to {HORIZON_DAYS} days ahead."
     try:
         hours = await ctx.pf360.business_hours(project.client_id)
-    except UpstreamUnavailable:
+    except ToolError:
         return "full", "There is no open time on that day."
     if day in hours.closed_dates or not hours.days[day.weekday()].is_open:
         return "closed_day", f"The office is closed on that {WEEKDAYS[day.weekday()]}."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tools.contract import JsonObject, ToolContext, ToolError
 from tools.errors import AlreadyScheduled, Cutoff, NotAllowed, NotSchedulable, NotScheduled
-from tools.locations import local_now, location_label, office_phone
+from tools.locations import location_label, office_phone, time_until
 from tools.pf360.models import Project
 from tools.pf360.status import blocking_reason
 from tools.projects import project_view
@@ -48,7 +48,7 @@ def why_not_changeable(project: Project, ctx: ToolContext) -> ToolError | None:
         return NotScheduled(
             "This project has no appointment at the moment.", status=project.status, project=project_view(project, ctx)
         )
-    if project.appointment - local_now(ctx, project.client_id) < CUTOFF:
+    if time_until(project.appointment, ctx, project.client_id) < CUTOFF:
         return cutoff(project, ctx)
     return None
 
@@ -74,11 +74,6 @@ def not_allowed(project: Project, ctx: ToolContext) -> NotAllowed:
         location=location_label(ctx, project.client_id),
         project=project_view(project, ctx),
     )
-
-
-def hours_until(start: datetime, ctx: ToolContext, client_id: str) -> float:
-    """Hours from now to a start at a location, one decimal."""
-    return round((start - local_now(ctx, client_id)) / timedelta(hours=1), 1)
 
 
 def _standing(project: Project) -> JsonObject:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from datetime import date
+from datetime import date, timedelta
 
 from tools.action import Preparation, action
 from tools.arguments import BookingDate, Choice, ProjectId
 from tools.contract import JsonObject, ToolContext
-from tools.eligibility import hours_until, why_not_bookable, why_not_changeable
+from tools.eligibility import why_not_bookable, why_not_changeable
 from tools.errors import Ambiguous, Missing, NotFound
 from tools.locations import (
     ALL,
+    CLOSE_MATCH,
     clients_of,
     local_now,
     location_label,
@@ -19,6 +20,7 @@ from tools.locations import (
     office_phone,
     office_phones,
     resolve_location,
+    time_until,
 )
 from tools.offices import default_hours, hours_view
 from tools.pf360.models import Project, WeatherDay
@@ -69,7 +71,7 @@ async def get_appointment_status(project_id: ProjectId, ctx: ToolContext) -> Jso
     }
     if project.appointment is not None:
         result.update(appointment_view(project) or {})
-        result["hours_until"] = hours_until(project.appointment, ctx, project.client_id)
+        result["hours_until"] = round(time_until(project.appointment, ctx, project.client_id) / timedelta(hours=1), 1)
     else:
         result["can_schedule"] = why_not_bookable(project, ctx) is None
     if refusal is not None:
@@ -152,22 +154,21 @@ async def get_weather(
 @get_weather.prepares
 async def _choose_city(ctx: ToolContext, location: str | None, date: date | None, category: str | None) -> Preparation:
     """Only cities of the caller's own projects and offices; the only one when none is named."""
+    names = {name.casefold(): each.city for each in locations_of(ctx) for name in (each.label, each.name, each.city)}
+    wanted = location.partition(",")[0].strip().casefold() if location else None
+    if wanted is not None and names.get(wanted):
+        return Preparation({"location": names[wanted]})
     sites = await _project_cities(ctx)
-    offices = {each.city.casefold(): each.city for each in locations_of(ctx) if each.city}
-    if location is None:
-        if len(sites or offices) == 1:
-            return Preparation({"location": next(iter((sites or offices).values()))})
-        raise Ambiguous("For which of your places?", candidates=list((sites or offices).values()))
-    cities = {**offices, **sites}
-    wanted = location.partition(",")[0].strip().casefold()
-    labels = {each.label.casefold(): each.city for each in locations_of(ctx)}
-    slugs = {each.name.casefold(): each.city for each in locations_of(ctx)}
-    names = {**labels, **slugs, **cities}
-    close = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, n=1, cutoff=0.8)
+    if wanted is None:
+        choices = list((sites or {city.casefold(): city for city in names.values() if city}).values())
+        if len(choices) != 1:
+            raise Ambiguous("For which of your places?", candidates=choices)
+        return Preparation({"location": choices[0]})
+    names.update(sites)
+    close = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, n=1, cutoff=CLOSE_MATCH)
     if not close:
-        raise Ambiguous(
-            "I can show the weather for the places of your own projects only.", candidates=list(cities.values())
-        )
+        own = sorted({city for city in names.values() if city})
+        raise Ambiguous("I can show the weather for the places of your own projects only.", candidates=own)
     return Preparation({"location": names[close[0]]})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from tools.contract import Identity, JsonObject, Location, ToolContext
@@ -49,6 +49,13 @@ def local_now(ctx: ToolContext, client_id: str | None = None) -> datetime:
     now = ctx.clock.now()
     location = ctx.directory.locations.get(client_id) if client_id else None
     return (now.astimezone(ZoneInfo(location.timezone)) if location else now).replace(tzinfo=None)
+
+
+def time_until(start: datetime, ctx: ToolContext, client_id: str) -> timedelta:
+    """From now to a local start at a location, also when clocks change in between."""
+    location = ctx.directory.locations.get(client_id)
+    zone = ZoneInfo(location.timezone) if location else ctx.clock.now().tzinfo
+    return timedelta(seconds=start.replace(tzinfo=zone).timestamp() - ctx.clock.now().timestamp())
 
 
 async def resolve_location(value: str, ctx: ToolContext) -> str:

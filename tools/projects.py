@@ -169,7 +169,8 @@ def _standing(project: Project) -> list[str | None]:
 async def resolve_project_id(value: str, ctx: ToolContext) -> str:
     """The internal id that an order number, a list index or an id means, among the caller's own projects.
 
-    Order numbers count in any case, with or without suffix, and by their last group when that is enough.
+    Order numbers count in any case, with or without suffix, and by their last group when that is enough. Words without
+    digits may describe the only project of their kind ("window installation").
     """
     listed = _listed(ctx, value)
     if listed is not None and _cached_project(ctx, listed) is not None:
@@ -181,6 +182,7 @@ async def resolve_project_id(value: str, ctx: ToolContext) -> str:
         or [each for each in found.projects if each.order_number.casefold() == wanted]
         or [each for each in found.projects if _base(each.order_number) == wanted]
         or [each for each in found.projects if len(wanted) >= 3 and _base(each.order_number).endswith(f"-{wanted}")]
+        or [each for each in found.projects if _described(each, wanted)]
     )
     active = [each for each in matches if each.group != "terminal"]
     if len(active) == 1 or len(matches) == 1:
@@ -202,6 +204,15 @@ def _listed(ctx: ToolContext, value: str) -> str | None:
 def _base(order_number: str) -> str:
     head, _, suffix = order_number.casefold().rpartition("_")
     return head if head and suffix.isdigit() else order_number.casefold()
+
+
+def _described(project: Project, words: str) -> bool:
+    """Whether every word begins, or is begun by, a word of the project's category or type."""
+    own = f"{project.category} {project.type}".casefold().split()
+    said = words.replace("-", " ").replace("_", " ").split()
+    return not any(char.isdigit() for char in words) and all(
+        any(len(word) >= 4 and (name.startswith(word) or word.startswith(name)) for name in own) for word in said
+    )
 
 
 def _missing(found: OwnProjects) -> ToolError:

@@ -168,7 +168,7 @@ async def get_available_dates(
         "already_scheduled": project.appointment is not None,
         "no_dates": not found,
     }
-    if windowed and not found:
+    if not found:
         result["nearest"] = dates(await nearest_dates(ctx, project, max(first, min(start, last))))
     return result
 

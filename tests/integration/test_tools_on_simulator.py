@@ -111,6 +111,33 @@ async def test_projects_are_resolved_among_the_callers_own(c1: Caller, said: str
     assert (await c1.prepare("get_project_details", project_id=said)).args["project_id"] == meant
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("flooring", FLOORING), ("window measurement", MEASURING), ("deck", DECK), ("Windows Installation", WINDOWS)],
+)
+async def test_projects_may_be_described(c1: Caller, said: str, meant: str) -> None:
+    """When one open project only fits the words."""
+    assert (await c1.prepare("get_project_details", project_id=said)).args["project_id"] == meant
+
+
+@pytest.mark.parametrize(("said", "code"), [("windows", "ambiguous"), ("roofing", "not_found"), ("in", "not_found")])
+async def test_descriptions_are_not_stretched(c1: Caller, said: str, code: str) -> None:
+    """Several are named, none is invented."""
+    refusal = await c1.call("get_project_details", project_id=said)
+    assert refusal["code"] == code
+    assert len(refusal.get("candidates", [])) == (2 if code == "ambiguous" else 0)
+
+
+async def test_searches_side_by_side_do_not_void_each_other(office: Office, c1: Caller) -> None:
+    """A model may ask for several days at once."""
+    found = await asyncio.gather(
+        c1.call("get_available_dates", project_id=FLOORING),
+        *(c1.call("get_time_slots", project_id=FLOORING, date=f"2026-03-{day}") for day in (13, 16, 17, 18)),
+    )
+    assert all(each["ok"] for each in found)
+    assert [entry["status"] for entry in office.requests("slots")] == [200] * 4
+
+
 async def test_an_order_with_two_projects_means_the_one_that_is_open(c1: Caller) -> None:
     """A finished part of the same order is not what somebody wants to book."""
     assert (await c1.prepare("get_project_details", project_id="SO-26-1001")).args["project_id"] == FLOORING
