@@ -34,7 +34,8 @@ class PendingView:
 
     `verbs` are the words that name the action ("book", "schedule"), `labels` those that name its object (category,
     type, order number, street, list position). `dates` and `times` are what was restated and may be repeated in a yes:
-    the new slot, or the one that a cancellation gives up. `restated_last`: the assistant's last reply restated it and asked.
+    the new slot, or the one that a cancellation gives up. `restated_last`: the assistant's last reply restated this
+    action and asked.
     """
 
     pending_id: UUID
@@ -83,14 +84,17 @@ _TABLE: dict[str, str] = {
     # Words that carry no decision of their own.
     "filler": (
         "actually|acutally|please|pls|plz|plss|thanks|thank you|thx|ty|tnx|dear|sir|maam|ma'am|madam|sorry|oh|ah|"
-        "well|so|then|now|just|really|very|much|lol|haha|hey|hi|hello|a|an|for|me|us|to|at|on|in|with|of|is|are|be|i|"
-        "i'm|im|we|you|your|u|ur|right away|right now|asap|quickly|already|again|there|here|too|as well|also|man|"
-        "buddy|mate|bro|team|folks|great|good|nice|awesome|cool|excellent|wonderful|lovely|super|amazing|no problem|"
-        "no prob|no probs|no worries|no rush|no hurry|no objection|no objections|no issue|no issues|rather not say|"
-        "prefer not to say|i'd rather not say|i want to|i want you to|i want|i'd like to|i'd like you to|id like to|"
-        "i would like to|i'd like|let's|lets|you can|you may|i said|do|silly me|my bad|the|my|our|from|as|discussed|"
-        "planned|proposed|offered|listed|said|above|por favor|gracias|entonces|ya|muy|bien|para|el|la|los|las|que|lo|"
-        "senor|senora"
+        "well|so|then|now|just|really|very|much|lol|haha|hey|hi|hello|a|an|for|me|us|to|at|on|in|with|of|is|are|be|"
+        "i|i'm|im|we|you|your|u|ur|right away|right now|asap|quickly|already|again|there|here|too|as well|also|man|"
+        "buddy|mate|bro|team|folks|great|good|nice|awesome|cool|excellent|wonderful|lovely|super|amazing|"
+        "no problem|no prob|no probs|no worries|no rush|no hurry|no objection|no objections|no issue|no issues|"
+        "rather not say|prefer not to say|i'd rather not say|i want to|i want you to|i want|i'd like to|"
+        "i'd like you to|id like to|i would like to|i'd like|let's|lets|you can|you may|i said|do|silly me|my bad|"
+        "the|my|our|from|as|discussed|planned|proposed|offered|listed|said|above|por favor|gracias|entonces|ya|muy|"
+        "bien|para|el|la|los|las|que|lo|senor|senora|see you|see you then|see ya|looking forward|"
+        "looking forward to it|talk soon|have a good day|have a nice day|bye|goodbye|appreciate it|"
+        "much appreciated|so much|a lot|that's all|thats all|that is all|go ahead and|go on and|can't wait|"
+        "cant wait"
     ),
     "object": (
         "it|that|this|these|those|them|one|ones|appointment|slot|visit|time|date|day|thing|whole thing|"
@@ -98,38 +102,42 @@ _TABLE: dict[str, str] = {
         "la cita|cita"
     ),
     "yes": (
-        "hell yes|hell yeah|heck yes|heck yeah|yes|yess|yse|yea|yeah|yeh|yep|yeps|yup|yupp|ye|yas|ys|yessir|"
-        "yess please|ya|yah|yeah yeah|aye|affirmative|absolutely|definitely|certainly|of course|for sure|"
-        "by all means|confirm|confirmed|i confirm|confirming|i agree|agreed|approved|approve|accepted|i accept|"
-        "go ahead|goahead|go for it|go|do it|do that|do so|please do|pls do|proceed|make it so|lock it in|"
-        "let's do it|lets do it|let's do that|lets go|let's go|that's right|thats right|that is right|that's correct|"
-        "thats correct|that is correct|correct|exactly|i am sure|i'm sure|im sure|sounds good|sounds great|"
-        "sounds perfect|sounds fine|sounds right|sound good|looks good|looks right|looks great|looks correct|"
-        "that works|this works|it works|works for me|works for us|that'll work|that will work|that's fine|thats fine|"
-        "that is fine|that's good|thats good|that's perfect|thats perfect|that's great|that's ok|thats ok|"
-        "that's okay|is fine|is good|is ok|is okay|is perfect|is great|is correct|is right|works great|"
-        "works perfectly|works well|good to go|all good|happy with that|si|sip|claro|claro que si|dale|adelante|"
-        "de acuerdo|por supuesto|confirmo|confirmado|hazlo|esta bien|correcto|asi es|👍|✅|👌|✔|☑|🆗|💯|🙌"
+        "hell yes|hell yeah|heck yes|heck yeah|yes|yess|yse|yea|yeah|yeh|yep|yeps|yup|yupp|ys|yessir|yess please|"
+        "yeah yeah|affirmative|by all means|confirm|confirmed|i confirm|confirming|i agree|agreed|approved|approve|"
+        "accepted|i accept|go ahead|goahead|go for it|do it|do that|do so|please do|pls do|proceed|make it so|"
+        "lock it in|let's do it|lets do it|let's do that|lets go|let's go|i am sure|i'm sure|im sure|si|sip|claro|"
+        "claro que si|dale|adelante|de acuerdo|por supuesto|confirmo|confirmado|hazlo|esta bien|asi es|👍|✅|👌|✔|☑|🆗|"
+        "💯|🙌"
     ),
+    # A yes on its own, but as often the opening of something else ("ok what about ...").
     "weak": (
         "ok|okay|okey|okie|oki|okok|k|kk|okeydoke|okie dokie|okey dokey|okey doke|oki doki|it's fine|its fine|"
         "it is fine|it's ok|its ok|it's good|its good|okay then|ok then|alright|all right|alrighty|right|sure|"
-        "sure thing|fine|perfect|works|perfecto|vale|bueno|okay cool|ok cool|very well|fair enough|deal|👏|🙂|😊"
+        "sure thing|fine|perfect|works|perfecto|vale|bueno|okay cool|ok cool|very well|fair enough|deal|👏|🙂|😊|go|"
+        "ya|yah|ye|yas|aye|absolutely|definitely|certainly|of course|for sure|exactly|correct|that's right|"
+        "thats right|that is right|that's correct|thats correct|that is correct|sounds good|sounds great|"
+        "sounds perfect|sounds fine|sounds right|sound good|looks good|looks right|looks great|looks correct|"
+        "that works|this works|it works|works for me|works for us|that'll work|that will work|that's fine|"
+        "thats fine|that is fine|that's good|thats good|that's perfect|thats perfect|that's great|that's ok|"
+        "thats ok|that's okay|is fine|is good|is ok|is okay|is perfect|is great|is correct|is right|works great|"
+        "works perfectly|works well|all good|good to go|happy with that|correcto|all set|si claro"
     ),
     "all": (
         "both|both of them|all|all of them|all of it|everything|each|all three|all two|ambos|ambas|todos|todas|todo"
     ),
-    "only": "only|just the|just that|just this|solo|solamente",
+    "only": ("only|just the|just that|just this|solo|solamente"),
     "no": (
-        "hell no|heck no|no|nope|nah|nay|naw|nop|noo|no no|no thanks|no thank you|no gracias|no way|never|never mind|"
-        "nevermind|nvm|forget it|forget about it|forget that|forget this|keep it|keep that|keep them|leave it|"
-        "leave that|leave the other|leave the others|leave the rest|keep the|keep my|keep our|keep mine|don't|dont|"
-        "do not|stop|stop it|stop that|abort|scrap that|scrap it|drop it|drop that|not interested|negative|no deal|"
-        "i changed my mind|changed my mind|skip it|skip that|not doing it|i decline|decline|declined|reject|rejected|"
-        "disagree|undo|yeah no|yea no|not that one|not this one|none|neither|neither of them|not any|mejor no|"
-        "no quiero|olvidalo|dejalo|nunca|ninguno|ninguna|nada|👎|❌|🚫|🛑|✋"
+        "hell no|heck no|no|nope|nah|nay|naw|nop|noo|no no|no thanks|no thank you|no gracias|no way|never|"
+        "never mind|nevermind|nvm|forget it|forget about it|forget that|forget this|keep it|keep that|keep them|"
+        "leave it|leave that|leave the other|leave the others|leave the rest|keep the|keep my|keep our|keep mine|"
+        "don't|dont|do not|stop|stop it|stop that|abort|scrap that|scrap it|drop it|drop that|not interested|"
+        "negative|no deal|i changed my mind|changed my mind|skip it|skip that|not doing it|i decline|decline|"
+        "declined|reject|rejected|disagree|undo|yeah no|yea no|not that one|not this one|none|neither|"
+        "neither of them|not any|mejor no|no quiero|olvidalo|dejalo|nunca|ninguno|ninguna|nada|👎|❌|🚫|🛑|✋|"
+        "absolutely not|certainly not|definitely not|of course not|not at all|please do not|please don't|pls don't|"
+        "please dont"
     ),
-    "wait": "wait|wait wait|hold it|espera|espere|un momento",
+    "wait": ("wait|wait wait|hold it|espera|espere|un momento"),
     # Ends the pending action unless it is the pending action.
     "drop": (
         "cancel|cancels|cancelling|canceling|cancelled|call off|delete|remove|cancela|cancelar|cancelala|cancelalo"
@@ -137,39 +145,45 @@ _TABLE: dict[str, str] = {
     "hold": (
         "maybe|perhaps|possibly|probably|prob|i guess|i suppose|guess so|suppose so|i think so|i think|think so|"
         "i hope|hopefully|let me check|lemme check|let me think|let me see|let me ask|let me look|let me call|"
-        "let me talk|let me confirm|let me get back|get back to you|i'll check|ill check|i'll ask|ill ask|i'll think|"
-        "ill think|i will check|i will ask|i will think|i'll let you know|ill let you know|i need to check|"
-        "i need to ask|i have to check|i have to ask|i need to think|need to check|need to ask|gotta check|"
-        "have to think|i should check|i should ask|checking|not sure|unsure|not certain|not totally sure|"
-        "i don't know|i dont know|idk|dunno|dont know|don't know|who knows|we'll see|well see|we will see|it depends|"
-        "depends|depending|hold on|hold off|hang on|hang on a sec|one sec|one second|one moment|one minute|a moment|"
-        "just a moment|just a sec|give me a|gimme a|gimme|not yet|not now|not right now|not today|not just yet|later|"
-        "soon|yeah right|as if|whatever|sure sure|yeah sure|if you say so|kinda|kind of|sort of|sorta|almost|might|"
-        "i may|could be|tentatively|provisionally|eventually|first let me|in a bit|in a minute|undecided|torn|"
-        "thinking|sleep on it|think about it|think it over|should i|supposedly|allegedly|theoretically|in theory|"
-        "hypothetically|pretend|imagine|suppose|say yes|tal vez|quiza|quizas|puede ser|no se|no estoy seguro|"
-        "no estoy segura|dejame|deja|dejeme|creo|creo que si|a lo mejor|todavia no|aun no|🤔|🤷|😕|😐"
+        "let me talk|let me confirm|let me get back|get back to you|i'll check|ill check|i'll ask|ill ask|"
+        "i'll think|ill think|i will check|i will ask|i will think|i'll let you know|ill let you know|"
+        "i need to check|i need to ask|i have to check|i have to ask|i need to think|need to check|need to ask|"
+        "gotta check|have to think|i should check|i should ask|checking|not sure|unsure|not certain|"
+        "not totally sure|i don't know|i dont know|idk|dunno|dont know|don't know|who knows|we'll see|well see|"
+        "we will see|it depends|depends|depending|hold on|hold off|hang on|hang on a sec|one sec|one second|"
+        "one moment|one minute|a moment|just a moment|just a sec|give me a|gimme a|gimme|not yet|not now|"
+        "not right now|not today|not just yet|later|soon|yeah right|as if|whatever|sure sure|yeah sure|"
+        "if you say so|kinda|kind of|sort of|sorta|almost|might|i may|could be|tentatively|provisionally|"
+        "eventually|first let me|in a bit|in a minute|undecided|torn|thinking|sleep on it|think about it|"
+        "think it over|should i|supposedly|allegedly|theoretically|in theory|hypothetically|pretend|imagine|"
+        "suppose|say yes|tal vez|quiza|quizas|puede ser|no se|no estoy seguro|no estoy segura|dejame|deja|dejeme|"
+        "creo|creo que si|a lo mejor|todavia no|aun no|🤔|🤷|😕|😐|take your time|take time|take a look|take care|"
+        "confirm the time|confirm the date|confirm the address|confirm my address|confirm the details|confirm with|"
+        "confirm first"
     ),
-    "hmm": "hmm|hm|hmmm|um|umm|uh|uhh|uhm|er|erm|ehm|mmm|mm|eh",
+    "hmm": ("hmm|hm|hmmm|um|umm|uh|uhh|uhm|er|erm|ehm|mmm|mm|eh"),
     "condition": (
         "if|unless|once|as long as|so long as|provided|providing|only if|only when|assuming|in case|until|till|"
-        "after i|when i|when my|when we|as soon as|subject to|pending|contingent|otherwise|or else|si no|siempre que|"
-        "cuando"
+        "after i|when i|when my|when we|as soon as|subject to|pending|contingent|otherwise|or else|si no|"
+        "siempre que|cuando"
     ),
     "amend": (
-        "instead|else|someone else|rather|change|changed|changing|switch|swap|move|moving|push|shift|reschedule|"
+        "instead|someone else|somebody else|anyone else|something else|"
+        "rather|change|changed|changing|switch|swap|move|moving|push|shift|reschedule|"
         "different|another|other|others|except|excluding|later than|later in|later time|later one|a bit later|"
         "bit later|earlier|sooner|wrong|incorrect|not right|not correct|not what i|make it|make that|could we do|"
         "can we do|could you do|can you do|can you make|could you make|can we make|could we make|would be better|"
         "would be beter|better|prefer|preferably|i mean|i meant|meant|not that|not this|however|though|although|"
         "second|third|fourth|next|last|first|option|earliest|latest|different one|correction|cambia|cambiar|en vez|"
-        "en lugar|otro|otra|mejor|prefiero"
+        "en lugar|otro|otra|mejor|prefiero|correct the|correct my|correct it|change the time|change the date|"
+        "change the day|change the slot|change time|change date|change day|switch the time|switch the date|"
+        "switch the day|switch times|switch days|move the time|move the date|move the day"
     ),
-    "but": "but|except that|only that|pero|just that|yet|and|&|plus|also and|y",
+    "but": ("but|except that|only that|pero|just that|yet|and|&|plus|also and|y"),
     "negation": (
         "not|can't|cant|cannot|won't|wont|wouldn't|wouldnt|doesn't|doesnt|didn't|didnt|isn't|isnt|aren't|arent|"
-        "wasn't|wasnt|haven't|havent|hasn't|hasnt|couldn't|couldnt|shouldn't|shouldnt|without|nobody|nothing|refuse|"
-        "ain't|aint|tampoco|sin|i'm not|im not|never said"
+        "wasn't|wasnt|haven't|havent|hasn't|hasnt|couldn't|couldnt|shouldn't|shouldnt|without|nobody|nothing|"
+        "refuse|ain't|aint|tampoco|sin|i'm not|im not|never said"
     ),
     # Negations that may explain a yes as well as refuse: a yes beside one must name its action.
     "soft": (
@@ -180,8 +194,8 @@ _TABLE: dict[str, str] = {
     # Negations that are no answer: "i don't care about permits", "don't forget the ladder".
     "aside": (
         "don't care|dont care|don't mind|dont mind|do not mind|don't forget|dont forget|do not forget|don't worry|"
-        "dont worry|not only|why not|no one|nobody else|no later|no earlier|no matter|no wonder|can't wait|cant wait|"
-        "not a problem|not an issue|no doubt|no charge|no fee|no cost"
+        "dont worry|not only|why not|no one|nobody else|no later|no earlier|no matter|no wonder|not a problem|"
+        "not an issue|no doubt|no charge|no fee|no cost"
     ),
     "asked": (
         "what about|how about|isn't that|isnt that|don't you|didn't you|won't it|what|what's|whats|when|when's|who|"
@@ -193,16 +207,16 @@ _TABLE: dict[str, str] = {
         "podria|hay"
     ),
     "request": (
-        "add|note|leave a|put a|put in|send|text|email|mail|tell|include|write|mention|remind|let|agrega|anade|anota|"
-        "avisa"
+        "add|note|leave a|put a|put in|send|text|email|mail|tell|include|write|mention|remind|let|agrega|anade|"
+        "anota|avisa"
     ),
     "said": (
         "said|says|say|saying|told|tells|tell|thinks|thought|wrote|writes|claims|asked|asks|replied|answered|quote|"
         "quoted|fwd|forwarded|according|dijo|dice"
     ),
     "address": (
-        "address|house number|street|street number|zip|zipcode|zip code|apartment|apt|unit|suite|house no|direccion|"
-        "calle"
+        "address|house number|street|street number|zip|zipcode|zip code|apartment|apt|unit|suite|house no|"
+        "direccion|calle"
     ),
     "fix": (
         "wrong|incorrect|should be|should read|changed|typo|misspelled|misspelt|mistake|not right|not correct|fix|"
@@ -457,8 +471,20 @@ def _same_time(moment: TimeMention, pending: PendingView) -> bool:
 
 _HEAD = frozenset({"yes", "weak", "verb", "object", "label", "same", "all", "only", "filler"})
 _SUBJECTS = word_set("i we you he she they it is are be am i'm im we're was were been being to")
+_CASUAL = frozenset({"yeah", "yea", "yeh", "yeah yeah"})  # "yeah you people never come" is no yes
 _CONTRAST = frozenset({"but", "pero", "except that", "only that", "just that", "yet"})
-_FINAL = frozenset("forget it|forget that|never mind|nevermind|nvm|keep it|drop it|scrap that|stop|olvidalo".split("|"))
+_FINAL = (
+    "forget it",
+    "forget that",
+    "never mind",
+    "nevermind",
+    "nvm",
+    "keep it",
+    "drop it",
+    "scrap that",
+    "stop",
+    "olvidalo",
+)
 _DETERMINERS = word_set("the my our your that this el la los las")
 
 
@@ -625,6 +651,8 @@ def _affirmation(
     if not (imperative or chosen or kinds & {"yes", "weak"}):
         return None
     strong = imperative or chosen or "yes" in kinds or ("same" in kinds and "weak" in kinds)
+    if tail and not imperative and {word.word for word in head if word.kind in ("yes", "weak")} <= _CASUAL:
+        strong = False
     act = "yes" if strong else "weak"
     if "all" in kinds:
         act = "yes_all" if count > 1 else "hold"
@@ -676,8 +704,23 @@ def judge(message: str, pendings: Sequence[PendingView], now: datetime, *, chann
         return Verdict("hold", everything, reason="asks to do without the question")
     unquoted = _QUOTED.sub(lambda m: " ; " + " " * (len(m.group()) - 3) if len(m.group()) > 3 else m.group(), plain)
     words = _marked(unquoted, live, now.date())
-    segments = _segments(words, len(live))
-    return _weigh(segments, plain, live, channel, long=len(words) > _MOST_WORDS)
+    verdict = _weigh(_segments(words, len(live)), plain, live, channel, long=len(words) > _MOST_WORDS)
+    if verdict.confirms and _withdrawn_in_quotes(plain, live, now.date()):
+        return Verdict("hold", everything, reason="the quoted part says otherwise")
+    if verdict.confirms and _has_other_script(plain):
+        return Verdict("hold", everything, reason="partly in a script that is not read")
+    return verdict
+
+
+def _withdrawn_in_quotes(message: str, live: Sequence[PendingView], today: date) -> bool:
+    """Whether a quoted part, which cannot say yes, says anything against it."""
+    against = {"different", "no", "wait", "drop", "hold", "condition", "amend", "negation"}
+    quoted = " ; ".join(match.group().strip("\"“”«»„'> ") for match in _QUOTED.finditer(message))
+    return any(word.kind in against for word in _marked(quoted, live, today))
+
+
+def _has_other_script(message: str) -> bool:
+    return any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in message)
 
 
 def _in_another_language(message: str) -> str:
@@ -736,7 +779,9 @@ def _declined(told: Sequence[_Segment], message: str, live: Sequence[PendingView
     if wishes and all(s.act == "wait" for s in refused) and any(s.act == "question" for s in wishes):
         return Verdict("question", everything, message[wishes[0].start :].strip(), "asks something first")
     drop = next((s for s in refused if s.act == "drop"), None)
-    start = min((s.start for s in (*wishes, *([drop] if drop and drop is not told[0] else ()))), default=len(message))
+    start = min(
+        (s.start for s in (*wishes, *([drop] if drop and message[: drop.start].strip() else ()))), default=len(message)
+    )
     rest = _trimmed(message[start:])
     final = any(phrase in fold(message[s.start : s.end]) for s in refused for phrase in _FINAL)
     if not final and any(s.act in ("amend", "asks_change") for s in wishes):
