@@ -46,8 +46,8 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 
 
 def json(body: Any) -> Response:
-    """Encode dataclasses, ids and times."""
-    return Response(orjson.dumps(body), media_type="application/json")
+    """Encode dataclasses, ids and times; asyncpg's own class of UUID is not known to orjson."""
+    return Response(orjson.dumps(body, default=str), media_type="application/json")
 
 
 @router.post("/chat", response_model=Answer, tags=["chat"])
