@@ -30,6 +30,7 @@ check: ## Lint, format, types, import rules, for Python and the page
 	@$(IN) ruff check .
 	@$(IN) ruff format --check .
 	@$(IN) mypy
+	@$(IN) mypy scripts/*.py tests
 	@$(IN) lint-imports
 	@$(PAGE) lint typecheck
 
@@ -44,7 +45,7 @@ frontend: ## Build the page into backend/static when its sources changed
 	@$(PAGE) build
 
 migration: ## Write an empty migration (NAME="add notes")
-	@$(IN) python -m backend.records.new_migration "$(NAME)"
+	@$(IN) python scripts/migration.py "$(NAME)"
 
 clean: ## Remove what was built; data in .outcrop and the tools in .venv and .uv stay
 	rm -rf backend/static frontend/dist frontend/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -278,7 +278,14 @@ def sync(uv: str) -> None:
     home = CHECKOUT / ".venv"
     if not home.exists():
         print("Installing the locked dependencies into .venv …", file=sys.stderr, flush=True)
-    run_uv(uv, [], home)
+    lock = hashlib.sha256((CHECKOUT / "uv.lock").read_bytes()).hexdigest()
+    compiled_from = home / ".compiled-from"
+    if not sys.dont_write_bytecode or (compiled_from.exists() and compiled_from.read_text() == lock):
+        run_uv(uv, [], home)
+        return
+    # Where Python may not cache what it compiles (PYTHONDONTWRITEBYTECODE), every start would take seconds longer.
+    run_uv(uv, ["--compile-bytecode"], home)
+    compiled_from.write_text(lock)
 
 
 def run_uv(uv: str, arguments: list[str], home: Path) -> None:

@@ -28,6 +28,11 @@ from tests.throwaway_stores import REDIS_DATABASES, StoreUrls
 
 T = TypeVar("T")
 FOLDER_VARIABLE = "OUTCROP_TEST_STORES"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_BROWSERS = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 CONTROLLER: dict[str, "subprocess.Popen[bytes]"] = {}
 
 refuse_beyond_loopback()
@@ -137,6 +142,20 @@ def worker_name(request: pytest.FixtureRequest) -> str:
     """`gw0`, `gw1`, …, or `main` without xdist."""
     worker: dict[str, str] = getattr(request.config, "workerinput", {})
     return worker.get("workerid", "main")
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The installed browser. There is no skipping: without one the test fails and says how to get one."""
+    found = os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = found or next((path for path in MAC_BROWSERS if Path(path).exists()), None)
+    if not found:
+        pytest.fail(
+            "No Chromium found. Install it: apt-get install -y chromium (Debian), brew install --cask chromium "
+            "(macOS), or name one with CHROMIUM_PATH.",
+            pytrace=False,
+        )
+    return found
 
 
 @pytest.fixture

@@ -1,11 +1,6 @@
 """Put this folder on PYTHONPATH and a Python process cannot reach beyond loopback."""
 
-import sys
+import runpy
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loopback import refuse_beyond_loopback
-
-sys.path.pop(0)
-refuse_beyond_loopback()
+runpy.run_path(str(Path(__file__).parents[1] / "loopback.py"))["refuse_beyond_loopback"]()
