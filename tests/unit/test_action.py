@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime, time
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import pytest
@@ -307,3 +308,13 @@ def test_note_text_is_plain() -> None:
         return {"text": text}
 
     assert echo.read({"text": " gate\x00 code\x1b[31m 12 "}) == {"text": "gate  code [31m 12"}
+
+
+@pytest.mark.parametrize("each", CUSTOMER_ACTIONS, ids=lambda each: each.name)
+def test_the_documented_catalogue_is_the_real_one(each: Action) -> None:
+    """docs/tools.md names every tool with its effect, arguments and description."""
+    required = each.spec.parameters.get("required", [])
+    names = each.spec.parameters["properties"]
+    args = ", ".join(f"`{name}`{'' if name in required else '?'}" for name in names)
+    row = f"| `{each.name}` | {each.spec.effect} | {args} | {each.spec.description} |"
+    assert row in (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
