@@ -71,7 +71,10 @@ export class FakeServer {
     const who = { role: "customer", customer_type: "B2C", locations: ["Brookhaven Office"] };
     this.on("GET /api/v1/identities", () =>
       json({
-        identities: [{ id: "c1", label: "Customer One", ...who }, { id: "c2", label: "Customer Two", ...who }],
+        identities: [
+          { key: "c1", default: true, label: "Customer One", ...who },
+          { key: "c2", default: false, label: "Customer Two", ...who },
+        ],
         agent: "scheduling",
         answered_by: "offline planner",
       }),

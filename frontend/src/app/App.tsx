@@ -29,8 +29,9 @@ export function App() {
     };
   }, [attempt]);
 
-  const identity = known?.identities.find((each) => each.id === chosen) ?? known?.identities[0];
-  const key = identity?.id ?? null; // null: identity is proven otherwise
+  const offered = known?.identities ?? [];
+  const identity = offered.find((each) => each.key === chosen) ?? offered.find((each) => each.default);
+  const key = identity?.key ?? null; // null: identity is proven otherwise
   const client = useMemo(() => new Client(key), [key]);
   const choose = useCallback((next: string) => {
     rememberIdentity(next);

@@ -60,7 +60,7 @@ export function ConversationLog({ conversation, onSend, onDecide, onRetry }: Pro
 function Welcome({ onSend }: Pick<Props, "onSend">) {
   return (
     <section className="welcome" aria-labelledby="welcome-title">
-      <h1 id="welcome-title">What can be arranged for you?</h1>
+      <h2 id="welcome-title">What can be arranged for you?</h2>
       <p>
         This is an automated assistant. It looks up your projects, finds dates and times, and books, moves or cancels
         visits. Before anything changes it repeats the details and asks for your yes.

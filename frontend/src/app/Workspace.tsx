@@ -99,9 +99,8 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
   );
 }
 
-/** As the server words it where no turn has run yet. */
 function answeredBy({ provider, model }: Brain): string {
-  return provider === "offline" ? model : `${provider}: ${model}`;
+  return provider === "offline" ? "the offline planner, not a language model" : `${model} (${provider})`;
 }
 
 function Brand() {
@@ -112,9 +111,10 @@ function Brand() {
         <path className="stratum" d="M2 15.5h5l3-5h4l3 5h5" />
         <path className="surface" d="M2 10.5h3.5l4-7h5l4 7H22" />
       </svg>
-      <p>
-        Outcrop <span>Automated assistant</span>
-      </p>
+      <div>
+        <h1>Outcrop</h1>
+        <p>Automated assistant</p>
+      </div>
     </div>
   );
 }

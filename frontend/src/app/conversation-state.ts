@@ -36,8 +36,10 @@ export function change(now: Conversation, what: Change): Conversation {
       return { ...now, turns: what.turns, open: what.open, loading: false };
     case "not_opened":
       return { ...EMPTY, problem: what.problem };
-    case "turn_added":
-      return { ...now, turns: [...now.turns.filter((turn) => turn.key !== what.turn.key), what.turn], problem: null };
+    case "turn_added": {
+      const turns = [...now.turns.filter((turn) => turn.key !== what.turn.key), what.turn];
+      return { ...now, turns, resuming: false, problem: null };
+    }
     case "event":
       return withEvent(now, what.key, what.event);
     case "turn_lost":
@@ -55,7 +57,9 @@ export function isBusy(conversation: Conversation): boolean {
 
 function withEvent(now: Conversation, key: string, event: TurnEvent): Conversation {
   const next = { ...updated(now, key, (turn) => applyEvent(turn, event)), resuming: false };
-  return event.type === "turn_started" ? { ...next, id: event.conversation_id } : next;
+  if (event.type === "turn_started") return { ...next, id: event.conversation_id };
+  if (event.type === "turn_completed") return { ...next, open: next.turns.find((turn) => turn.key === key)?.questions ?? [] };
+  return next;
 }
 
 function updated(now: Conversation, key: string, update: (turn: Turn) => Turn): Conversation {

@@ -43,19 +43,19 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
         if (!signal.aborted) dispatch(what);
       };
       try {
-        let conversationId = idRef.current;
         for await (const event of wholeTurn(watched(source, () => tell({ type: "resuming" })))) {
-          if (event.type === "turn_started") conversationId = event.conversation_id;
           tell({ type: "event", key, event });
-        }
-        if (conversationId !== null) {
-          const view = await client.conversation(conversationId, signal);
-          tell({ type: "questions", open: view.pending_actions.map(question) });
+          if (event.type === "turn_started" && !signal.aborted) idRef.current = event.conversation_id;
         }
       } catch (error) {
         if (!isAbort(error)) tell({ type: "turn_lost", key, problem: asProblem(error) });
       }
-      if (!signal.aborted) onTurnEnd();
+      if (signal.aborted) return;
+      onTurnEnd();
+      if (idRef.current === null) return;
+      // What a turn asked stands in its events; what is still open of earlier questions only the server knows.
+      const view = await client.conversation(idRef.current, signal).catch(() => null);
+      if (view) tell({ type: "questions", open: view.pending_actions.map(question) });
     },
     [client, onTurnEnd],
   );

@@ -16,7 +16,15 @@ const COMPONENTS: Components = {
 export const Markdown = memo(function Markdown({ text }: { text: string }) {
   return (
     <ReactMarkdown remarkPlugins={[gfm]} disallowedElements={LEFT_OUT} unwrapDisallowed components={COMPONENTS}>
-      {text}
+      {closedLists(text)}
     </ReactMarkdown>
   );
 });
+
+const ITEM = /^\s*(?:\d{1,3}[.)]|[-*+])\s/;
+
+/** Markdown takes the line after a list for a part of its last item; in a chat it is a sentence of its own. */
+function closedLists(text: string): string {
+  const lines = text.split("\n");
+  return lines.flatMap((line, at) => (ITEM.test(lines[at - 1] ?? "") && /^\S/.test(line) && !ITEM.test(line) ? ["", line] : line)).join("\n");
+}

@@ -1,42 +1,55 @@
+import type { JsonObject } from "@/shared/api-types";
+import { object, objects, text } from "@/shared/json";
 import type { MessageView } from "@/shared/resources";
 import { newTurn, type ToolCall, type Turn } from "@/shared/turn";
 
 /** The turns of a stored conversation, in order. A turn begins with its user message. */
 export function turnsOf(messages: MessageView[]): Turn[] {
   const turns = new Map<string, Turn>();
-  for (const message of messages) {
-    turns.set(message.turn_id, withMessage(turns.get(message.turn_id) ?? stored(message.turn_id), message));
+  for (const { turn_id: turnId, role, body } of messages) {
+    const turn = turns.get(turnId) ?? { ...newTurn(turnId, ""), turnId, state: "completed" };
+    turns.set(turnId, withMessage(turn, role, body));
   }
   return [...turns.values()];
 }
 
-function stored(turnId: string): Turn {
-  return { ...newTurn(turnId, ""), turnId, state: "completed" };
-}
-
-function withMessage(turn: Turn, message: MessageView): Turn {
-  switch (message.role) {
+function withMessage(turn: Turn, role: string, body: JsonObject): Turn {
+  switch (role) {
     case "user":
-      return { ...turn, userText: message.content ?? "" };
-    case "assistant":
-      return { ...turn, text: [turn.text, message.content].filter(Boolean).join("\n\n") };
+      return { ...turn, userText: text(body.text) ?? "" };
+    case "assistant": {
+      const said = [turn.text, text(body.text)].filter(Boolean).join("\n\n");
+      return { ...turn, text: said, calls: [...turn.calls, ...objects(body.tool_calls).map(proposed)] };
+    }
     case "tool":
-      return { ...turn, calls: [...turn.calls, storedCall(message)] };
+      return { ...turn, calls: withResult(turn.calls, body) };
     default:
       return turn;
   }
 }
 
-/** A call from its result: the record holds one for every call, whatever became of it. */
-function storedCall({ seq, tool, args, ok, result }: MessageView): ToolCall {
+function proposed(call: JsonObject): ToolCall {
   return {
-    callId: String(seq),
-    tool: tool ?? "",
-    state: ok ? "done" : "failed",
-    status: result?.status === "confirmation_required" ? "pending" : null,
-    args: args ?? {},
-    result: result ?? null,
+    callId: text(call.id) ?? "",
+    tool: text(call.name) ?? "",
+    state: "failed", // until its result is read
+    status: null,
+    args: object(call.args) ?? {},
+    result: null,
     part: null,
     durationMs: null,
   };
+}
+
+function withResult(calls: ToolCall[], body: JsonObject): ToolCall[] {
+  const known = calls.find((call) => call.callId === body.call_id);
+  const result = object(body.result);
+  const call: ToolCall = {
+    ...(known ?? proposed({ id: body.call_id ?? "", name: body.name ?? "" })),
+    state: body.ok === true ? "done" : "failed",
+    status: result?.status === "confirmation_required" ? "pending" : null,
+    args: object(body.args) ?? known?.args ?? {},
+    result,
+  };
+  return known ? calls.map((each) => (each === known ? call : each)) : [...calls, call];
 }

@@ -1,6 +1,13 @@
 import type { JsonObject } from "@/shared/api-types";
 
-export interface Identity { id: string; label: string; role: string; customer_type: string | null; locations: string[] }
+export interface Identity {
+  key: string;
+  default: boolean;
+  label: string;
+  role: string;
+  customer_type: string | null;
+  locations: string[];
+}
 export interface IdentityList { identities: Identity[]; agent: string; answered_by: string }
 export interface PendingView { pending_id: string; tool: string; args: JsonObject; summary: string; expires_at: string }
 export interface ConversationView {
@@ -16,16 +23,5 @@ export interface ConversationView {
   running_turn_id: string | null;
 }
 export interface ConversationList { conversations: ConversationView[]; next: string | null }
-export interface MessageView {
-  seq: number;
-  turn_id: string;
-  role: string;
-  created_at: string;
-  content?: string;
-  tool_calls?: { tool: string; args: JsonObject }[];
-  tool?: string;
-  args?: JsonObject;
-  ok?: boolean;
-  result?: JsonObject;
-}
+export interface MessageView { seq: number; turn_id: string; role: string; body: JsonObject; created_at: string }
 export interface MessageList { session_id: string; message_count: number; messages: MessageView[]; next: number | null }

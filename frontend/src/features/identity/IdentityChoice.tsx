@@ -1,3 +1,5 @@
+import { useId } from "react";
+
 import type { Identity } from "@/shared/resources";
 
 interface Props {
@@ -8,21 +10,22 @@ interface Props {
 
 /** Whom the page speaks for, where the server runs with demo identities. */
 export function IdentityChoice({ identities, current, onChoose }: Props) {
+  const note = useId();
   if (identities.length === 0) return null;
+  const locations = identities.find((each) => each.key === current)?.locations ?? [];
   return (
-    <label className="identity">
-      <span>Demo identity</span>
-      <select value={current ?? ""} onChange={(event) => onChoose(event.target.value)}>
-        {identities.map((each) => (
-          <option key={each.id} value={each.id}>
-            {optionText(each)}
-          </option>
-        ))}
-      </select>
-    </label>
+    <div className="identity">
+      <label>
+        <span>Demo identity</span>
+        <select aria-describedby={note} value={current ?? ""} onChange={(event) => onChoose(event.target.value)}>
+          {identities.map((each) => (
+            <option key={each.key} value={each.key}>
+              {each.label}
+            </option>
+          ))}
+        </select>
+      </label>
+      <p id={note}>{locations.join(", ")}</p>
+    </div>
   );
-}
-
-function optionText({ label, locations }: Identity): string {
-  return locations.length > 0 ? `${label}, ${locations.length > 1 ? `${locations.length} offices` : locations[0]}` : label;
 }

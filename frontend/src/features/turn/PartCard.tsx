@@ -4,13 +4,17 @@ import type { Choice, Part, ProjectLine } from "./parts";
 
 interface Props {
   part: Part;
+  told: string; // what the reply says, so that it is not said twice
   onChoose: ((message: string) => void) | null; // null: it is no longer the time to choose
 }
 
 /** A tool's result as something to look at and, in the latest turn, to choose from. */
-export function PartCard({ part, onChoose }: Props) {
+export function PartCard({ part, told, onChoose }: Props) {
   switch (part.kind) {
     case "projects":
+      if (part.projects.every((project) => told.includes(project.orderNumber))) {
+        return <Choices label="Find dates for" choices={bookable(part.projects)} onChoose={onChoose} />;
+      }
       return (
         <ul className="part projects" aria-label="Projects">
           {part.projects.map((project) => (
@@ -22,8 +26,8 @@ export function PartCard({ part, onChoose }: Props) {
       return <Choices label={part.label} choices={part.choices} onChoose={onChoose} />;
     case "receipt":
       return (
-        <section className="part receipt" aria-label="Receipt">
-          <h2>{part.heading}</h2>
+        <div className="part receipt" role="group" aria-label="Receipt">
+          <h3>{part.heading}</h3>
           <dl>
             {part.rows.map((row) => (
               <div key={row.name}>
@@ -37,7 +41,7 @@ export function PartCard({ part, onChoose }: Props) {
               Open the project
             </a>
           )}
-        </section>
+        </div>
       );
   }
 }
@@ -61,18 +65,27 @@ function Project({ project, onChoose }: { project: ProjectLine; onChoose: Props[
   );
 }
 
+/** Projects with something to book. Titles that occur twice carry the order number. */
+function bookable(projects: ProjectLine[]): Choice[] {
+  return projects.flatMap(({ message, title, orderNumber }) => {
+    const alone = projects.filter((each) => each.title === title).length === 1;
+    return message === null ? [] : [{ message, label: alone ? title : `${title}, ${orderNumber}` }];
+  });
+}
+
 const SHOWN_FIRST = 8;
 
 function Choices({ label, choices, onChoose }: { label: string; choices: Choice[]; onChoose: Props["onChoose"] }) {
   const [all, setAll] = useState(false);
   const shown = all ? choices : choices.slice(0, SHOWN_FIRST);
+  if (!onChoose || choices.length === 0) return null; // past choices are in the reply's own words
   return (
     <div className="part" role="group" aria-label={label}>
       <p className="part-label">{label}</p>
       <ul className="choices">
         {shown.map((choice) => (
           <li key={choice.message}>
-            <button type="button" className="choice" disabled={!onChoose} onClick={() => onChoose?.(choice.message)}>
+            <button type="button" className="choice" onClick={() => onChoose(choice.message)}>
               {choice.label}
             </button>
           </li>

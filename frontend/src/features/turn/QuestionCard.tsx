@@ -11,7 +11,7 @@ interface Props {
 /** A pending action: nothing happens before one of its buttons, or a yes in words. */
 export function QuestionCard({ question, disabled, onDecide }: Props) {
   return (
-    <section className="question" role="group" aria-label="Waiting for your decision">
+    <div className="question" role="group" aria-label="Waiting for your decision">
       <p className="question-label">Nothing happens before you confirm</p>
       <p className="question-summary">{question.summary}</p>
       <div className="question-actions">
@@ -23,6 +23,6 @@ export function QuestionCard({ question, disabled, onDecide }: Props) {
         </button>
         <p className="question-expiry">Open until {moment(question.expiresAt)}</p>
       </div>
-    </section>
+    </div>
   );
 }

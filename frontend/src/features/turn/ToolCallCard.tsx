@@ -8,7 +8,7 @@ export function ToolCallCard({ call }: { call: ToolCall }) {
   const line = toolLine(call);
   const reason = call.state === "failed" && call.result ? text(call.result.user_hint) : null;
   return (
-    <section className="call" data-state={call.state} aria-label={line} aria-busy={call.state === "running"}>
+    <div className="call" role="group" data-state={call.state} aria-label={line} aria-busy={call.state === "running"}>
       <details>
         <summary>
           <Mark state={call.state} />
@@ -21,7 +21,7 @@ export function ToolCallCard({ call }: { call: ToolCall }) {
         </div>
       </details>
       {reason !== null && <p className="call-reason">{reason}</p>}
-    </section>
+    </div>
   );
 }
 

@@ -45,7 +45,7 @@ function Parts({ turn, onChoose }: Pick<Props, "turn" | "onChoose">) {
     const part = partOf(call);
     // The same search made twice in a turn is shown once, as it stood last.
     const isLast = !turn.calls.slice(index + 1).some((later) => later.tool === call.tool && partOf(later) !== null && call.tool.startsWith("get_"));
-    return part && isLast ? <PartCard key={call.callId} part={part} onChoose={onChoose} /> : null;
+    return part && isLast ? <PartCard key={call.callId} part={part} told={turn.text} onChoose={onChoose} /> : null;
   });
 }
 
