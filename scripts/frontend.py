@@ -25,6 +25,7 @@ BUILT_FROM = STATIC / ".built-from"
 INSTALLED_FROM = FRONTEND / "node_modules" / ".installed-from"
 # What does not change the page.
 NOT_SOURCES = ("node_modules", "dist", "coverage", "tests")
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 OLDEST_NODE = (20, 19)
 
 
@@ -84,25 +85,29 @@ def npm(*arguments: str) -> None:
     if not INSTALLED_FROM.exists() or INSTALLED_FROM.read_text() != lock:
         print("Installing the page's locked dependencies …", file=sys.stderr, flush=True)
         # No install scripts: nothing of a dependency runs before we call it, and nothing is fetched beside the lock.
-        call([*command, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"], environment)
+        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+        call("npm ci", [*command, "ci", *quiet], environment)
         INSTALLED_FROM.write_text(lock)
-    call([*command, "--silent", *arguments], environment)
+    call(" ".join(["npm", *arguments]), [*command, "--silent", *arguments], environment)
 
 
-def call(command: list[str], environment: dict[str, str]) -> None:
+def call(name: str, command: list[str], environment: dict[str, str]) -> None:
     """Run to the end in frontend/."""
     code = subprocess.run(command, cwd=str(FRONTEND), env=environment, check=False).returncode
     if code:
-        raise PageError("`npm {}` ended with code {}; its messages are above.".format(" ".join(command[-2:]), code))
+        raise PageError(f"`{name}` ended with code {code}; its messages are above.")
 
 
 def node() -> tuple[list[str], dict[str, str]]:
     """How to call npm, and the environment in which its scripts find the same Node."""
+    environment = dict(os.environ)
+    if SYSTEM_CERTIFICATES.exists():  # Node brings its own list and does not look here, where a company's may be
+        environment.setdefault("NODE_EXTRA_CA_CERTS", str(SYSTEM_CERTIFICATES))
     system_node, system_npm = shutil.which("node"), shutil.which("npm")
     if system_node and system_npm and version(system_node) >= OLDEST_NODE:
-        return [system_npm], dict(os.environ)
+        return [system_npm], environment
     package = packaged_node()
-    environment = dict(os.environ, PATH=str(package / "bin") + os.pathsep + os.environ.get("PATH", os.defpath))
+    environment["PATH"] = str(package / "bin") + os.pathsep + environment.get("PATH", os.defpath)
     # Its bin/npm is a copy that does not find its library; the library's own entry point does.
     return [str(package / "bin" / "node"), str(package / "lib/node_modules/npm/bin/npm-cli.js")], environment
 
