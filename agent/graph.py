@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -115,11 +116,24 @@ async def settle(state: State) -> None:
                     turn.change(pending, "declined")
         case "confirm" | "address_correction":
             confirmed = [pending for pending in chosen if pending in turn.open]
+            _drop_refused(turn, confirmed)
             for pending, call in zip(confirmed, runtime_calls(turn, confirmed), strict=True):
                 turn.change(pending, "confirmed")
                 await run_confirmed(turn, call, pending)
         case "amend":
             turn.amended = chosen or list(turn.open)
+
+
+def _drop_refused(turn: Turn, confirmed: list[PendingAction]) -> None:
+    """After a yes to some, what else is said may be a no to the others ("yes the first, leave the other")."""
+    others = [view for view in views(turn) if view.pending_id not in {p.pending_id for p in confirmed}]
+    if not turn.verdict or not turn.verdict.rest or not others:
+        return
+    beside = judge(turn.verdict.rest, others, turn.given.tools.clock.now(), channel=turn.given.channel)
+    if beside.kind == "decline":
+        for pending in [p for p in turn.open if p.pending_id in beside.pending_ids]:
+            turn.change(pending, "declined")
+        turn.verdict = replace(turn.verdict, rest=beside.rest)
 
 
 def _verdict(turn: Turn) -> Verdict:

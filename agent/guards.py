@@ -37,7 +37,7 @@ _SOFTENED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–"
 _URL = re.compile(r"https?://[^\s)>\]\"']+|\bwww\.[^\s)>\]\"']+", re.IGNORECASE)
 _PRIVATE = re.compile(
     r"\breq(?:uest)?[_-][a-z0-9]"
-    r"|\b(?:session|request|customer|client|conversation|tenant|user)[ _-]?id\b\W{0,4}[a-z]*\d"
+    r"|\b(?:session|request|customer|client|conversation|tenant|user)[ _-]?id\b[^.!?\n]{0,12}\d"
     r"|\b(?:customer|client|request|session|conversation)_id\b"
     r"|\bbearer\s+[a-z0-9._-]{8,}|\beyJ[\w-]{8,}|\bsk-[\w-]{8,}"
     r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
@@ -52,7 +52,7 @@ _GAP = re.compile(r"(?<=\d)[\s.,-]+(?=\d)")
 _WORD = re.compile(r"[^\W_]+")
 _IF = (
     r"(?:once|until|till|before|if|when|whenever|after|unless|whether|as soon as)\s+"
-    r"(?:(?:it|this|that|they|everything|all)\s+|(?:your|the|this|that|a|an)\s+(?:\w+\s+){1,3})?$"
+    r"(?:(?:it|this|that|they|everything|all)\s+|(?:your|the|this|that|a|an)\s+(?:\w+\s+){0,3})?$"
 )
 _CONDITION = re.compile(_IF, re.IGNORECASE)
 _NOTHING = re.compile(r"\b(?:nothing|none|neither|no (?:\w+ ){1,2})\s*(?:else |yet |so far )?$", re.IGNORECASE)

@@ -41,6 +41,7 @@ async def call_model(turn: Turn, rules: Rules) -> Step:
     """Ask the provider once and show what may be shown. Raises `ModelError`."""
     provider, step = turn.provider, Step()
     turn.model_calls += 1
+    turn.start_paragraph()
     turn.emit(ModelStarted, provider=provider.name, model=provider.model, step=turn.model_calls)
     payload = provider.render(_request(turn))
     guard = StreamGuard(rules, turn.text)

@@ -16,7 +16,7 @@ import orjson
 from agent.dates import DateError, TimeError, parse_day, parse_time
 from agent.effects import effect_key, run_effect, unbroken
 from agent.errors import TurnLimit
-from agent.events import ToolRequested, ToolStarted
+from agent.events import ToolRequested, ToolStarted, ToolStatus
 from agent.pending import open_pending
 from agent.ports import PendingAction
 from agent.providers.base import Call
@@ -122,12 +122,28 @@ def _repeated(turn: Turn, call: ToolCall, spec: ToolSpec, args: JsonObject) -> b
     return True
 
 
-def _done_by_runtime(turn: Turn, tool: str, args: JsonObject) -> tuple[str, JsonObject] | None:
-    """The result of the same gated action if a yes ran it in this turn. Ids may be written in several ways."""
+def _done_by_runtime(turn: Turn, tool: str, args: JsonObject) -> tuple[ToolStatus, JsonObject] | None:
+    """The result of the same gated action if a yes ran it in this turn.
+
+    An id may be written in several ways (an order number for an internal id); each of them stands in what the person
+    read or in the result. One that does not is another action.
+    """
     for outcome in turn.outcomes:
-        if outcome.tool == tool and all(outcome.args.get(k) == v for k, v in args.items() if not k.endswith("_id")):
+        if outcome.tool != tool:
+            continue
+        told = set(_texts([outcome.args, outcome.facts, outcome.result.data]))
+        if all(outcome.args.get(k) == v or (k.endswith("_id") and str(v) in told) for k, v in args.items()):
             return outcome.result.status, outcome.result.data
     return None
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every string in JSON facts."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _texts(value)
 
 
 async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
@@ -203,12 +219,12 @@ def _refuse(turn: Turn, call: ToolCall, error: ToolError) -> None:
     turn.record_call(call, "refused", error.result().data)
 
 
-def _remember(turn: Turn, signature: str, status: str, result: JsonObject, effect: str) -> None:
+def _remember(turn: Turn, signature: str, status: ToolStatus, result: JsonObject, effect: str) -> None:
     if (seen := turn.seen.get(signature)) is not None:
         # Only refusals come here twice: the same faulty call again.
         seen.repeats += 1
         raise LoopStopped(signature)
-    turn.seen[signature] = Seen(status, result, effect)  # type: ignore[arg-type]
+    turn.seen[signature] = Seen(status, result, effect)
 
 
 def _signature(tool: str, args: JsonObject) -> str:

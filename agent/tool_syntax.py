@@ -33,7 +33,8 @@ _PARAMETER = re.compile(
 _REACT = re.compile(r"Action:\s*([\w.-]+)\s*\n?\s*Action Input:\s*(?=\{)", re.IGNORECASE)
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action", "recipient_name")
 _ARGS_KEYS = ("arguments", "parameters", "args", "input", "action_input", "params")
-_DEBRIS = re.compile(rf"{_TAG}[^>]*>?|<\|[^>\n]*>|```\w*|\[/?TOOL_CALLS\]|functools|^\s*[\[\](),;]+\s*$", re.I | re.M)
+_DEBRIS = re.compile(rf"{_TAG}[^>]*>?|<\|[^>\n]*>|```\w*|\[/?TOOL_CALLS\]|functools", re.IGNORECASE)
+_BRACKETS = re.compile(r"^[ \t]*[\[\](),;]+[ \t]*$", re.MULTILINE)
 
 
 @lru_cache(maxsize=64)
@@ -61,12 +62,14 @@ def read_calls(text: str, names: Sequence[str]) -> tuple[list[Found], str]:
         at = end
     rest.append(text[at:])
     remainder = "".join(rest)
-    return [call for _, _, calls in spans for call in calls], _DEBRIS.sub("", remainder) if spans else remainder
+    if spans:
+        remainder = _BRACKETS.sub("", _DEBRIS.sub("", remainder))
+    return [call for _, _, calls in spans for call in calls], remainder
 
 
 def _named_blocks(text: str) -> Iterator[Span]:
     for block in _NAMED_BLOCK.finditer(text):
-        given = {m[1]: _literal(m[2].strip()) for m in _PARAMETER.finditer(block[2])}
+        given: JsonObject = {m[1]: _literal(m[2].strip()) for m in _PARAMETER.finditer(block[2])}
         if not given and (body := block[2].strip()):
             given = _object(body) or {}
             given = next((given[k] for k in _ARGS_KEYS if isinstance(given.get(k), dict)), given)
@@ -110,7 +113,7 @@ def _calls_in(body: Any) -> Iterator[Found]:
     name = next((body[k] for k in _NAME_KEYS if isinstance(body.get(k), str)), None)
     if name is None:
         return
-    given = next((body[k] for k in _ARGS_KEYS if k in body), {})
+    given: Any = next((body[k] for k in _ARGS_KEYS if k in body), {})
     if isinstance(given, str):
         given = _object(given)
     if isinstance(given, dict):
@@ -126,15 +129,12 @@ def _python_calls(text: str, names: Sequence[str]) -> Iterator[Span]:
             continue
         try:
             call = ast.parse(text[match.start() : end], mode="eval").body
-            given = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg} if _bare(call) else None
+            if not isinstance(call, ast.Call) or call.args:
+                continue
+            given = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             continue
-        if given is not None:
-            yield match.start(), end, [(match[1], given)]
-
-
-def _bare(call: ast.expr) -> bool:
-    return isinstance(call, ast.Call) and not call.args
+        yield match.start(), end, [(match[1], given)]
 
 
 def _balanced(text: str, start: int, opening: str, closing: str) -> int | None:

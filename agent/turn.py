@@ -84,6 +84,8 @@ class Turn:
         self._call_ids = 0
         self._shown: list[str] = []  # the reply so far
         self._segment: list[str] = []  # the part of it that no message in `work` holds yet
+        self._at_paragraph = True
+        self._blanks = ""  # said at the end of the last text, not shown yet
         self._specialist: str | None = None
 
     # --- what leaves the turn
@@ -94,20 +96,27 @@ class Turn:
         self._seq += 1
 
     def say(self, text: str) -> None:
-        """Add text to the reply; a new part of it starts a new paragraph."""
-        if not self._segment:
-            text = text.lstrip()
-            if text and self._shown:
-                text = "\n\n" + text
-        if not text:
+        """Add text to the reply. Blanks at its end wait for more text, so that no reply ends in them."""
+        body = text.rstrip()
+        if self._at_paragraph:
+            body = body.lstrip()
+        if not body:
+            self._blanks += text
             return
-        self._shown.append(text)
-        self._segment.append(text)
-        self.emit(TextDelta, text=text)
+        lead = ("\n\n" if self._shown else "") if self._at_paragraph else self._blanks
+        self._at_paragraph, self._blanks = False, text[len(text.rstrip()) :]
+        self._shown.append(lead + body)
+        self._segment.append(lead + body)
+        self.emit(TextDelta, text=lead + body)
+
+    def start_paragraph(self) -> None:
+        """Whatever is said next stands in a paragraph of its own."""
+        self._at_paragraph, self._blanks = True, ""
 
     def say_paragraph(self, text: str) -> None:
-        """Add the runtime's own words as a paragraph of their own."""
-        self.say(f"\n\n{text}" if self._segment else text)
+        """Add the runtime's own words as a paragraph."""
+        self.start_paragraph()
+        self.say(text)
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ import pytest
 from agent.errors import ModelUnavailable, StoreUnavailable
 from agent.events import ConfirmationRequired, ToolFinished, ToolRequested, ToolStarted, TurnFailed, Usage
 from agent.graph import run_turn
-from agent.ports import Decision, EffectKey, TurnWork
+from agent.ports import Decision, Earlier, EffectKey, TurnWork
 from agent.providers.base import Call, ModelRequest, Note, Text, Tokens
 from agent.transcript import AssistantMessage, ToolCall, ToolMessage
 from tests.doubles.scripted_model import calls, says, scripted
@@ -149,6 +149,18 @@ async def test_two_gated_calls_are_put_as_a_list_with_one_question() -> None:
     await talk.say("yes to both")
     assert [tool for tool, _ in talk.world.writes] == ["confirm_appointment", "reschedule_appointment"]
     assert len(set(talk.world.toolbox.keys)) == 2
+
+
+async def test_a_yes_to_one_and_a_no_to_the_other() -> None:
+    """Only the one runs, the other is dropped and not asked for again."""
+    for answer in ("yes the first, leave the other", "book the flooring but don't move the windows"):
+        provider, _ = scripted([BOOK, MOVE], says("The flooring is booked."))
+        talk = Talk(provider)
+        await talk.say("book the flooring monday 10 and move the windows to thursday 1 pm")
+        reply = await talk.say(answer)
+        assert talk.world.writes == [BOOKED], answer
+        assert sorted(change.state for change in reply.work.changed) == ["confirmed", "declined"]
+        assert reply.status == "completed"
 
 
 async def test_a_refused_wish_beside_an_accepted_one_is_told() -> None:
@@ -296,7 +308,7 @@ async def test_an_effect_whose_worker_died_is_read_back_first(
     await talk.say("book monday at 10")
 
     class Crashed(MemoryLedger):
-        async def intend(self, effect: EffectKey) -> object:
+        async def intend(self, effect: EffectKey) -> Earlier | None:
             self.intents[effect.key] = effect
             return await super().intend(effect)
 
