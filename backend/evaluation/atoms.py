@@ -24,10 +24,6 @@ TYPE_WORDS = {
 }
 TYPE_REACH = 120  # characters between a category and the type that goes with it
 STREET_REACH = 200
-STREET_WORDS = {
-    "ln": "lane", "ct": "court", "dr": "drive", "ave": "avenue", "st": "street", "rd": "road", "plz": "plaza",
-    "blvd": "boulevard",
-}  # fmt: skip
 
 
 def check_atom(atom: str) -> str:
@@ -99,19 +95,12 @@ def names_project(project_id: str, plain: str, view: View) -> bool:
     rivals = [p for p in view.projects.values() if p.is_active and p.project_id != project_id]
     same_category = [p for p in rivals if p.category.lower() == project.category.lower()]
     same_type = [p for p in same_category if p.type.lower() == project.type.lower()]
-    places = [found.span() for found in category_pattern(project.category).finditer(plain)]
+    places = [found.span() for found in project.category_pattern.finditer(plain)]
     if same_category:
         places = [place for place in places if _has_type(place, project, plain)]
     if same_type:
         places = [place for place in places if _has_street(place, project, same_type, plain)]
     return bool(places)
-
-
-def category_pattern(category: str) -> re.Pattern[str]:
-    """The category's words, in the singular or the plural."""
-    *first, last = category.lower().split()
-    stem = last[:-1] if last.endswith("s") and not last.endswith("ss") else last
-    return re.compile(r"\b" + r"[\s-]+".join([*map(re.escape, first), re.escape(stem) + "s?"]) + r"\b", re.IGNORECASE)
 
 
 def _order_number(number: str) -> re.Pattern[str]:
@@ -156,16 +145,8 @@ def _has_street(place: tuple[int, int], project: Project, rivals: list[Project],
 
 
 def _nearest_street(place: tuple[int, int], project: Project, plain: str) -> int | None:
-    gaps = [_gap(place, found.span()) for found in street_pattern(project.address1).finditer(plain)]
+    gaps = [_gap(place, found.span()) for found in project.street_pattern.finditer(plain)]
     return min(gaps, default=None)
-
-
-def street_pattern(address: str) -> re.Pattern[str]:
-    """An address line: with its number, or as street name and kind."""
-    number, *rest = address.split()
-    name, kind = " ".join(rest[:-1]) or rest[0], rest[-1]
-    kinds = rf"(?:{re.escape(kind)}|{STREET_WORDS.get(kind.lower(), re.escape(kind))})\b"
-    return re.compile(rf"\b{re.escape(number)}\s+{re.escape(name)}\b|\b{re.escape(name)}\s+{kinds}", re.IGNORECASE)
 
 
 def _gap(one: tuple[int, int], other: tuple[int, int]) -> int:

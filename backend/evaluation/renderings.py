@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 _MONTHS = {
     1: "january jan enero ene",
@@ -124,7 +125,8 @@ def readable(text: str) -> str:
     return text.replace("\u201c", '"').replace("\u201d", '"').replace("*", "").replace("`", "")
 
 
-def find_dates(text: str) -> list[DateMention]:
+@lru_cache(maxsize=1024)
+def find_dates(text: str) -> tuple[DateMention, ...]:
     """All dates in a readable text, in order."""
     taken: list[DateMention] = []
     for pattern in (_ISO, _DASHED, _MONTH_DAY, _DAY_MONTH, _SLASHED, _DAY_WEEKDAY, _WEEKDAY_DAY):
@@ -134,10 +136,11 @@ def find_dates(text: str) -> list[DateMention]:
                 taken.append(mention)
                 if pattern is _MONTH_DAY:
                     taken += _following_days(text, mention)
-    return sorted(taken, key=lambda mention: mention.start)
+    return tuple(sorted(taken, key=lambda mention: mention.start))
 
 
-def find_times(text: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def find_times(text: str) -> frozenset[str]:
     """Every time of day that stands in 12-hour form (or as noon), as `HH:MM`."""
     text = _without_dates(text)
     times: set[str] = set()
@@ -147,12 +150,12 @@ def find_times(text: str) -> set[str]:
         times |= set(_chain_times(found["times"], afternoon=afternoon))
     if _NOON.search(text):
         times.add("12:00")
-    return times
+    return frozenset(times)
 
 
 def find_clock_times(text: str) -> set[str]:
     """Every time of day in either form, as `HH:MM`."""
-    times = find_times(text)
+    times = set(find_times(text))
     for hour, minute in _TWENTY_FOUR.findall(text):
         if int(hour) < 24 and int(minute) < 60:
             times.add(f"{int(hour):02d}:{minute}")

@@ -13,6 +13,11 @@ JsonObject = dict[str, Any]
 
 TERMINAL = frozenset({"completed", "cancelled", "closed", "archived", "refunded", "support requested"})
 
+STREET_WORDS = {
+    "ln": "lane", "ct": "court", "dr": "drive", "ave": "avenue", "st": "street", "rd": "road", "plz": "plaza",
+    "blvd": "boulevard",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Project:
@@ -32,6 +37,23 @@ class Project:
     city: str = ""
     zipcode: str = ""
     availability: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # date -> slot starts HH:MM
+
+    @cached_property
+    def category_pattern(self) -> re.Pattern[str]:
+        """The category's words, in the singular or the plural."""
+        *first, last = self.category.lower().split()
+        stem = last[:-1] if last.endswith("s") and not last.endswith("ss") else last
+        return re.compile(
+            r"\b" + r"[\s-]+".join([*map(re.escape, first), re.escape(stem) + "s?"]) + r"\b", re.IGNORECASE
+        )
+
+    @cached_property
+    def street_pattern(self) -> re.Pattern[str]:
+        """The address line: with its number, or as street name and kind."""
+        number, *name, kind = self.address1.split()
+        street = re.escape(" ".join(name))
+        kinds = rf"(?:{re.escape(kind)}|{STREET_WORDS.get(kind.lower(), re.escape(kind))})\b"
+        return re.compile(rf"\b{re.escape(number)}\s+{street}\b|\b{street}\s+{kinds}", re.IGNORECASE)
 
     @property
     def is_active(self) -> bool:
@@ -157,6 +179,35 @@ class View:
         return {key: project for key, project in everything.items() if key not in self.projects}
 
     @cached_property
+    def foreign_ids(self) -> frozenset[str]:
+        """Project, customer and client ids and order numbers outside the persona."""
+        ids = {value for p in self.foreign_projects.values() for value in (p.project_id, p.order_number) if value}
+        ids |= {str(row["customer_id"]) for row in self.world.fixture["customers"]} - {self.customer_id or ""}
+        return frozenset(ids | (set(self.world.locations) - self.client_ids))
+
+    @cached_property
+    def foreign_words(self) -> dict[str, re.Pattern[str]]:
+        """Ids, names and addresses outside the persona, each with the pattern that finds it."""
+        own = self.projects.values()
+        found = {value: _word(value, r"(?<![\w-])") for value in self.foreign_ids}
+        own_streets, own_zipcodes = {p.address1 for p in own}, {p.zipcode for p in own}
+        own_technicians = {p.technician for p in own}
+        for project in self.foreign_projects.values():
+            if project.address1 and project.address1 not in own_streets:
+                found[project.address1] = project.street_pattern
+            if project.zipcode and project.zipcode not in own_zipcodes:
+                found[project.zipcode] = _word(project.zipcode)
+            if project.technician and project.technician not in own_technicians:
+                found[project.technician] = _word(project.technician)
+        for location in self.world.locations.values():
+            if location.client_id not in self.client_ids and location.city not in {p.city for p in own}:
+                found |= {name: _word(name) for name in (location.city, location.slug)}
+        for customer in self.world.fixture["customers"]:
+            if str(customer["customer_id"]) != self.customer_id:
+                found |= {name: _word(name) for name in (customer["display"], customer["email"], customer["phone"])}
+        return found
+
+    @cached_property
     def support_numbers(self) -> frozenset[str]:
         """Office numbers of the persona's locations."""
         return frozenset(self.world.locations[c].support_number for c in self.client_ids if c in self.world.locations)
@@ -174,3 +225,7 @@ class View:
 def words(text: str) -> list[str]:
     """Lower-case words, for comparing wordings."""
     return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def _word(text: str, before: str = r"(?<!\w)") -> re.Pattern[str]:
+    return re.compile(rf"{before}{re.escape(text)}(?!\w)", re.IGNORECASE)
