@@ -105,12 +105,13 @@ class Caller:
 
 
 class Office:
-    """A simulator with a frozen clock, its admin, and callers."""
+    """A simulator with a frozen clock, its admin, and callers; in this process unless it listens at a port."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
         self.app = create_app(config())
         self.transport = CuttingTransport(self.app)
-        self.http = httpx.AsyncClient(transport=self.transport, base_url=BASE_URL)
+        self.base_url = f"http://127.0.0.1:{port}" if port else BASE_URL
+        self.http = httpx.AsyncClient(transport=None if port else self.transport, base_url=self.base_url)
         self.upstream = Upstream(self.http, token())
         self.fixture = self.app.sim.seed
         self.callbacks = Callbacks()
@@ -145,7 +146,7 @@ class Office:
 
     def _client(self, token_source: Callable[[], Awaitable[str]], test_mode: TestMode) -> Pf360:
         return Pf360(
-            BASE_URL,
+            self.base_url,
             self.http,
             token_source,
             timeouts=Timeouts(0.2, 0.2, 0.2),

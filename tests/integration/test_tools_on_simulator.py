@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from backend.embedded.pf360_simulator.server import Server, listen
 from tests.integration.simulated_office import TOOLBOX, Caller, Office
 from tools.contract import InvalidArguments, JsonObject, UnknownTool
 from tools.errors import Ambiguous, Cutoff, NotFound, NotOffered, NotSchedulable
@@ -864,6 +865,26 @@ async def test_a_whole_booking_under_drift(office: Office, c1: Caller) -> None:
     assert (await c1.call("confirm_appointment", **slot_of()))["ok"]
     assert (await c1.call("reschedule_appointment", **move_of()))["ok"]
     assert (await c1.call("add_note", project_id=FLOORING, note_text="hello"))["ok"]
+
+
+@pytest.mark.parametrize("mode", ["commit_then_drop", "timeout", "commit_then_500"])
+async def test_effects_are_settled_over_real_connections(mode: str) -> None:
+    """As in this process, but with sockets that are cut or stay silent."""
+    listener = listen(0)
+    office = Office(port=listener.getsockname()[1])
+    server = Server(office.app)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    c1 = office.caller("c1")
+    for endpoint in ("schedule", "cancel_reschedule"):
+        await office.upstream.arm(endpoint, mode, times=1)
+    booked = await c1.outcome("confirm_appointment", **slot_of())
+    moved = await c1.outcome("reschedule_appointment", **move_of())
+    assert (booked.status, moved.status) == ("ok", "ok")
+    assert office.commits() == ["schedule", "cancel_reschedule", "schedule"]
+    assert await office.upstream.broken() == {}
+    await office.http.aclose()
+    server.stop()
+    await serving
 
 
 async def test_projects_are_read_once_a_minute_and_once_at_a_time(office: Office, c1: Caller) -> None:
