@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from typing import Any
 
 import orjson
 
