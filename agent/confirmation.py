@@ -83,7 +83,7 @@ class Verdict:
 _TABLE: dict[str, str] = {
     # Words that carry no decision of their own.
     "filler": (
-        "actually|acutally|please|pls|plz|plss|thanks|thank you|thx|ty|tnx|dear|sir|maam|ma'am|madam|sorry|oh|ah|"
+        "pues|actually|acutally|please|pls|plz|plss|thanks|thank you|thx|ty|tnx|dear|sir|maam|ma'am|madam|sorry|oh|ah|"
         "well|so|then|now|just|really|very|much|lol|haha|hey|hi|hello|a|an|for|me|us|to|at|on|in|with|of|is|are|be|"
         "i|i'm|im|we|you|your|u|ur|right away|right now|asap|quickly|already|again|there|here|too|as well|also|man|"
         "buddy|mate|bro|team|folks|great|good|nice|awesome|cool|excellent|wonderful|lovely|super|amazing|"
@@ -102,6 +102,8 @@ _TABLE: dict[str, str] = {
         "la cita|cita"
     ),
     "yes": (
+        "that's it|thats it|that is it|that's the one|thats the one|i'd like that|i would like that|i'll take it|"
+        "ill take it|we'll take it|i will take it|we will take it|put me down|sign me up|"
         "hell yes|hell yeah|heck yes|heck yeah|yes|yess|yse|yea|yeah|yeh|yep|yeps|yup|yupp|ys|yessir|yess please|"
         "yeah yeah|affirmative|by all means|confirm|confirmed|i confirm|confirming|i agree|agreed|approved|approve|"
         "accepted|i accept|go ahead|goahead|go for it|do it|do that|do so|please do|pls do|proceed|make it so|"
@@ -111,6 +113,8 @@ _TABLE: dict[str, str] = {
     ),
     # A yes on its own, but as often the opening of something else ("ok what about ...").
     "weak": (
+        "that would be great|that'd be great|that would be good|that'd be good|that would be perfect|that'd be perfect|"
+        "that would be fine|that'd be fine|that would work|that'd work|"
         "ok|okay|okey|okie|oki|okok|k|kk|okeydoke|okie dokie|okey dokey|okey doke|oki doki|it's fine|its fine|"
         "it is fine|it's ok|its ok|it's good|its good|okay then|ok then|alright|all right|alrighty|right|sure|"
         "sure thing|fine|perfect|works|perfecto|vale|bueno|okay cool|ok cool|very well|fair enough|deal|👏|🙂|😊|go|"
@@ -169,7 +173,7 @@ _TABLE: dict[str, str] = {
     ),
     "amend": (
         "instead|someone else|somebody else|anyone else|something else|"
-        "rather|change|changed|changing|switch|swap|move|moving|push|shift|reschedule|"
+        "rather|change|switch|swap|move|push|shift|reschedule|"
         "different|another|other|others|except|excluding|later than|later in|later time|later one|a bit later|"
         "bit later|earlier|sooner|wrong|incorrect|not right|not correct|not what i|make it|make that|could we do|"
         "can we do|could you do|can you do|can you make|could you make|can we make|could we make|would be better|"
@@ -471,6 +475,7 @@ def _same_time(moment: TimeMention, pending: PendingView) -> bool:
 
 _HEAD = frozenset({"yes", "weak", "verb", "object", "label", "same", "all", "only", "filler"})
 _SUBJECTS = word_set("i we you he she they it is are be am i'm im we're was were been being to")
+_COMPARING = word_set("another other different earlier sooner last next first second better")
 _CASUAL = frozenset({"yeah", "yea", "yeh", "yeah yeah"})  # "yeah you people never come" is no yes
 _CONTRAST = frozenset({"but", "pero", "except that", "only that", "just that", "yet"})
 _FINAL = (
@@ -555,7 +560,7 @@ def _acts(piece: Sequence[_Word], asked: bool, count: int) -> list[_Segment]:
     if kinds & {"yes", "weak", "verb"} and any(word.word in _SAID for word in body):
         return one("hold")
     if "amend" in kinds:
-        return one("amend")
+        return one("aside_change" if _is_aside(body) else "amend")
     affirmed = _affirmation(body, start, end, count, owners)
     if affirmed is not None:
         return affirmed
@@ -564,6 +569,15 @@ def _acts(piece: Sequence[_Word], asked: bool, count: int) -> list[_Segment]:
     if kinds <= {"object", "label", "same", "filler", "all", "only"}:
         return one("slot" if kinds & {"same", "label", "all"} else "filler")
     return one("contrast" if lead in _CONTRAST else "remark")
+
+
+def _is_aside(body: Sequence[_Word]) -> bool:
+    """ "found another contractor": a word of change about something that is not on the table."""
+    at = [i for i, word in enumerate(body) if word.kind == "amend"]
+    return all(
+        body[i].word in _COMPARING and 0 < i < len(body) - 1 and body[i - 1].kind == body[i + 1].kind == "word"
+        for i in at
+    )
 
 
 def _names_action(word: _Word) -> bool:
@@ -598,7 +612,7 @@ def _kind_of_question(body: Sequence[_Word], kinds: set[str]) -> str:
     after = [word.word for word in body if word.kind not in ("filler", "weak", "yes", "asked", "hmm")][:1]
     if after and after[0] in _REQUEST and "asked" in kinds:
         return "remark"
-    if "amend" in kinds:
+    if any(word.kind == "amend" and word.word not in _COMPARING for word in body):
         return "amend"
     return "hold" if kinds <= _HEAD | {"hmm", "no"} and "asked" not in kinds else "question"
 
@@ -749,7 +763,8 @@ def _weigh(
         return Verdict("hold", everything, reason="a negation beside the answer")
     if "address" in acts and not {"amend", "asks_change", "question"} & set(acts):
         return _with_address(told, yes, message, live, channel)
-    if "amend" in acts or ("asks_change" in acts and yes):
+    explicit = any(segment.named for segment in yes)
+    if "amend" in acts or ("aside_change" in acts and not explicit) or ("asks_change" in acts and yes):
         return Verdict("amend", everything, _rest(told, message), "another detail")
     if "question" in acts or "asks_change" in acts:
         return Verdict("question", everything, _rest(told, message), "asks something first")

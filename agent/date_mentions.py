@@ -531,7 +531,7 @@ def _within(match: re.Match[str], reader: _Reader, i: int) -> _Core | None:
 # --- rules ----------------------------------------------------------------------------------------------------------
 
 _YEAR = r"(?:(?:, |- )?(?:OF )?Y(?P<y>\d+) )?"
-_WEEKDAY = r"(?:(?:THIS |NEXT |COMING )?W(?P<w>\d) (?:, )?(?:- )?)?"
+_WEEKDAY = r"(?:(?:THE )?(?:THIS |NEXT |COMING )?W(?P<w>\d) (?:, )?(?:- )?)?"
 _DAY = r"[NOo](?P<d>\d+) "
 _LAST_DAY = r"(?:THE )?[NO](?P<e>\d+) "
 _TILL = r"(?:- |TO |UNTIL |AND )"
@@ -557,7 +557,7 @@ _TABLE: tuple[tuple[str, _Build], ...] = (
     (rf"{_WEEKDAY}(?:THE )?O(?P<d>\d+) ", _ordinal_day),
     (rf"{_WEEKDAY}THE o(?P<d>\d+) ", _spelt_day),
     (rf"{_WEEKDAY}THE N(?P<d>\d+) ", _plain_number_day),
-    (r"W(?P<w>\d) N(?P<d>\d+) ", _plain_number_day),
+    (r"(?:THE )?W(?P<w>\d) N(?P<d>\d+) ", _plain_number_day),
     (rf"(?:{_PART})?(?:(?P<rel>THIS|NEXT|COMING|LAST) )?M(?P<m>\d+) {_YEAR}", _named_month),
     (rf"(?:{_PART})?(?:(?:THE )?{_REL})?MONTH ", _unnamed_month),
     (rf"{_NTH}WEEK {_THE_MONTH}", _week_of_month),
@@ -785,7 +785,7 @@ def _relation(core: _Core, note: str, tokens: Sequence[Token], *, changing: bool
     if after == "EARLIER":
         return "until"
     i = core.first - 1
-    while i >= 0 and tokens[i].symbol in _PASSED_OVER:
+    while i >= 0 and (tokens[i].symbol in _PASSED_OVER or tokens[i].word == "it"):
         i -= 1
     symbol = tokens[i].symbol if i >= 0 else ""
     if symbol in ("FROM", "BETWEEN") and note == "span":

@@ -123,7 +123,6 @@ ENGLISH = Language(
                 "LATE": "late",
                 "EARLIEST": "earliest",
                 "LATEST": "latest",
-                "ASAP": "possible",
                 "DAY": "day days day's days'",
                 "WEEK": "week weeks wk wks week's weeks'",
                 "WEEKEND": "weekend",
@@ -198,12 +197,15 @@ ENGLISH = Language(
             "LATER": "or later|or after|and later|and after|or afterwards|at the earliest|"
             "or thereafter|and on|and onwards|or beyond",
             "EARLIER": "or earlier|or before|or sooner|and before|at the latest",
+            "SOONEST": "early as possible|early as you can|early as u can|early as they can|soon as possible",
             "FIRSTTHING": "first thing|crack of dawn",
             "EOD": "end of the day|end of day|close of business|end of the work day|later in the day|late in the day",
             "x": "good morning|good afternoon|good evening|good night|goodnight|the other day|these days|one day|"
             "some day|all day|the whole day|that day|same day|what day|which day|what time|which time|each time|"
             "last time|next time|first time|why not|may i|may we|may be|may have|might as well|one moment|one sec|"
-            "one second|one more|at once|at all|at least|not only|the sun|no one|a second|sat down|sat in|sat there|"
+            "one second|one more|at once|at all|at least|not only|the sun|no one|a second|"
+            "sat down|night shift|night shifts|work nights|work mornings|work afternoons|work evenings|"
+            "sat in|sat there|"
             "sat on|march on|march in|march up|the latest on|per day|a day|days a week|times a|hours a day",
             "WEEKEND": "week end",
             "A": "a couple of",
@@ -525,7 +527,9 @@ def _unless_counted(tokens: Sequence[Token], i: int) -> Token:
         return token
     before = tokens[i - 1].word if i else ""
     labelled = before in _LABELS or (before == "." and i > 1 and tokens[i - 2].word == "no")
-    return replace(token, symbol="x") if labelled or _opens_address(tokens, i) else token
+    after = tokens[i + 1].word if i + 1 < len(tokens) else ""
+    numbers_a_list = after == ")" and "(" not in {t.word for t in tokens[max(0, i - 4) : i]}
+    return replace(token, symbol="x") if labelled or numbers_a_list or _opens_address(tokens, i) else token
 
 
 _LABELS = word_set(

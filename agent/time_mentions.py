@@ -471,8 +471,8 @@ _TABLE: tuple[tuple[str, _Build], ...] = (
     (r"BEFORE WORK ", _span_of_day(START_OF_DAY, time(9))),
     (r"AFTER SCHOOL ", _span_of_day(time(15), END_OF_DAY)),
     (r"(?:THE )?EOD ", _span_of_day(time(15), END_OF_DAY, "latest")),
-    (r"(?:THE )?EARLIEST (?=$|ok|,|\.|PICK (?!of)|T|ASAP|x)", _span_of_day(START_OF_DAY, END_OF_DAY, "earliest")),
-    (r"(?:THE )?LATEST (?=$|ok|,|\.|ASAP|PICK )", _span_of_day(START_OF_DAY, END_OF_DAY, "latest")),
-    (r"(?:x )?EARLY (?:x )?ASAP ", _span_of_day(START_OF_DAY, END_OF_DAY, "earliest")),
+    (r"(?:THE )?EARLIEST (?=$|ok|,|\.|PICK (?!of)|T|x)", _span_of_day(START_OF_DAY, END_OF_DAY, "earliest")),
+    (r"(?:THE )?LATEST (?=$|ok|,|\.|PICK )", _span_of_day(START_OF_DAY, END_OF_DAY, "latest")),
+    (r"SOONEST ", _span_of_day(START_OF_DAY, END_OF_DAY, "earliest")),
 )
 _RULES: tuple[tuple[re.Pattern[str], _Build], ...] = tuple((re.compile(pattern), build) for pattern, build in _TABLE)

@@ -372,6 +372,60 @@ go away | other
 go to hell | other
 that's great, you lost my order | other
 go ahead and tell me the price | other
+Yes that's it, book it. | confirm
+ok ok yes, book monday at 10 | confirm
+that's correct, go ahead | confirm
+make it the day after, same hour | amend
+yes, good | confirm
+whats the weather that day first? | question
+i dont mind a bit of rain. yes book monday the 16th at 10 | confirm
+hmm no make it 9:30, yes 9:30 is better | amend
+yes confirmed | confirm
+Yes please do. | confirm
+put me down | confirm
+sign me up | confirm
+I'd like that | confirm
+that would be great | confirm
+that'd be perfect | confirm
+yes that would be great | confirm
+works for us, thank you | confirm
+let's go with that | confirm
+let's do 10 | hold
+I'll take it | confirm
+we'll take it | confirm
+go with it | confirm
+please go ahead with the booking | confirm
+sure thing, book away | amend
+si señor | confirm
+sí claro | confirm
+sí, resérvalo | confirm
+pues sí | confirm
+no, gracias | decline
+ahora no | decline
+mejor el martes | amend
+quizás | hold
+no estoy seguro | hold
+Yes I confirm the appointment | confirm
+you may proceed | confirm
+proceed with booking | confirm
+yes, thank you very much for your help | confirm
+yes... book it already!!! | confirm
+ok but call me first | amend
+book it and text me | confirm
+yes make it so | confirm
+ok fine book it | confirm
+just do it | confirm
+that's the one | confirm
+yes that's the one | confirm
+not a chance | hold
+I don't think so | hold
+yes for the flooring installation monday march 16 10:00 am | confirm
+Monday, March 16 at 10:00 AM - yes | confirm
+yes but only if the crew is the same | hold
+yes, same crew please | confirm
+how about yes | question
+what happens if I say yes | question
+can I say yes later | question
 """
 
 CANCELLATION_REPLIES = """
@@ -400,6 +454,17 @@ cancel everything | hold
 cancel the windows | amend
 yes move it instead | amend
 call it off | other
+Yes, go ahead. We are moving to Ohio. | confirm
+yes cancel it, found another contractor | confirm
+yes, found another contractor | amend
+yes cancel it, the other one | amend
+yes cancel it, I meant the other one | amend
+nope, forget about it | decline
+i guess | hold
+mmm maybe | hold
+yes, the gutters | confirm
+yes the gutter installation | confirm
+cancel my gutter installation | confirm
 """
 
 MOVE_REPLIES = """
@@ -414,9 +479,12 @@ keep the old one | decline
 yes move the windows to thursday | amend
 change the time | amend
 change the date please | amend
+yes move it please | confirm
+sí, cámbiala | confirm
 """
 
 SEVERAL_REPLIES = """
+BW | yes to the flooring, leave the other one | confirm | B
 BW | yes to both | confirm | BW
 BW | both | confirm | BW
 BW | yes | hold | all
@@ -652,7 +720,7 @@ INDIFFERENT_WORDS = """
     the a my flooring installation sample ln monday tuesday 10 8 16th march at on for with wife dog please thanks
     great hello what when how weather windows cancel house money tomorrow we they it is was not but and or , . ! ? ;
     later first second both every never maybe hmm appointment time crew van floor 3 pm note gate code number office
-    hours price told said instead other if because so then now good morning soon i you he she
+    hours price told said instead other if because so then now morning soon i you he she
 """
 INDIFFERENT = st.sampled_from(INDIFFERENT_WORDS.split())
 

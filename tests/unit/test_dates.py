@@ -175,6 +175,7 @@ manana                         | 03-12
 mañana por la mañana           | 03-12
 pasado mañana                  | 03-13
 el 16 de marzo                 | 03-16
+el lunes 16 a las 10 de la mañana | 03-16
 el 20                          | 03-20
 el próximo viernes             | 03-13
 dentro de dos semanas          | 03-25
@@ -293,6 +294,7 @@ can't do friday                | not 03-13
 I don't want friday            | not 03-13
 friday doesn't work for me     | not 03-13
 friday is no good              | not 03-13
+i cant make it wednesday       | not 03-18
 anything but friday            | not 03-13
 not the 16th or 17th           | not 03-16, not 03-17
 any day except monday or tuesday | not 03-16, not 03-17
@@ -583,6 +585,8 @@ mañana por la mañana           | 00:00-12:00
 first thing                    | 00:00-12:00 earliest
 first thing in the morning     | 00:00-12:00 earliest
 the earliest slot              | 00:00-23:59 earliest
+early as you can               | 00:00-23:59 earliest
+as early as possible           | 00:00-23:59 earliest
 end of day                     | 15:00-23:59 latest
 no mornings                    | 00:00-12:00 not
 can't do mornings              | 00:00-12:00 not
@@ -590,6 +594,9 @@ not in the morning             | 00:00-12:00 not
 """
 
 NO_TIME = """
+I'm on night shift
+3 things: 1) who comes 2) which crew
+I work afternoons
 good morning!
 good afternoon
 buenos días
