@@ -42,6 +42,7 @@ class Wish:
     pick: str | None = None
     mention: str = ""
     raw: str = ""
+    hours: str = ""  # the wished times in the person's words
 
     def with_value(self, slot: str, value: str) -> Wish:
         """The same wish with one more slot filled."""
@@ -54,7 +55,7 @@ class Wish:
     def to_json(self) -> JsonObject:
         """JSON form, empty parts left out."""
         body: JsonObject = {"intent": self.intent}
-        for key in ("values", "weekdays", "pick", "mention", "raw"):
+        for key in ("values", "weekdays", "pick", "mention", "raw", "hours"):
             if value := getattr(self, key):
                 body[key] = value
         for key in ("days", "not_days", "times"):
@@ -73,6 +74,7 @@ class Wish:
             pick=body.get("pick"),
             mention=body.get("mention", ""),
             raw=body.get("raw", ""),
+            hours=body.get("hours", ""),
             **windows,
         )
 

@@ -15,7 +15,7 @@ from agent.planner.frame import Frame, Window, Wish, last_frame
 from agent.planner.intents import Guess
 from agent.planner.knowledge import Knowledge
 from agent.planner.pursuit import Fragment, Memory, Needs, Proposal, Pursuit, canonical
-from agent.planner.reading import FAR, Clause, Reader, Said, narrow, time_windows
+from agent.planner.reading import FAR, MIDDLE, Clause, Reader, Said, narrow, time_windows
 from agent.providers.base import Call, Chunk, ModelRequest, Note, Text
 from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
 
@@ -132,7 +132,7 @@ class _Step:
             return self._turn.text
         match verdict.kind:
             case "confirm" | "address_correction":
-                return verdict.rest
+                return "" if verdict.rest == self._turn.text else verdict.rest
             case "decline":
                 if not verdict.rest.strip():
                     self._add(Fragment(self._render("declined")))
@@ -211,7 +211,11 @@ class _Step:
     def _again(self, clause: Clause) -> Wish | None:
         """ "And on the other one?", "Saturdays too?": the last question once more, of something else."""
         last, said, best = self._frame.last, clause.said, clause.best
-        if last is None or (best is not None and best.cue >= self._k.thresholds["alone"]):
+        if (
+            last is None
+            or not self._k.intents[last].tell.get("again")
+            or (best is not None and best.cue >= self._k.thresholds["alone"])
+        ):
             return None
         intent = self._k.intents[last]
         place = "place" in intent.tell.get("takes", ()) and self._reader.places(said.raw, self._facts.locations)
@@ -246,6 +250,9 @@ class _Step:
             return frame.wish.with_value(slot.name, said.raw.strip())
         if frame.asked == "go" and self._k.patterns["yes"].match(said.mended):
             return self._continue(self._settled_on(frame.wish), said)
+        asks_when = frame.asked in (self._k.day_slot.name, self._k.time_slot.name)
+        if asks_when and (said.days or said.positions) and best is not None and best.cue < self._k.thresholds["strong"]:
+            other = other and bool(best.intent.tell.get("family") == "appointment")
         if best is not None and other:
             mine = self._k.intents[frame.wish.intent]
             refines = best.intent.tell.get("refines") or best.intent.name == mine.name
@@ -294,9 +301,20 @@ class _Step:
             wish = wish.without(clock) if kind == day else wish
             wish = replace(wish, times=() if kind == clock else wish.times).with_value(kind, value)
             return narrow(wish, replace(said, days=()), self._today) if kind == day else wish
+        if (value := wish.values.get(day)) and not said.days and (step := self._neighbour(said)):
+            moved = (date.fromisoformat(value) + timedelta(days=step)).isoformat()
+            return replace(_reopened(wish, day, clock), days=(Window(moved, moved),))
+        if said.days and not said.times and clock in wish.values:
+            wish = _reopened(wish, day, clock)
         expects_time = frame.asked in (clock, "any", "go") or day in wish.values or bool(said.days)
         times = tuple(t for t in said.times if t.relation == "at" and (t.explicit or expects_time))
         return narrow(wish, replace(said, times=times), self._today)
+
+    def _neighbour(self, said: Said) -> int:
+        """ "The day after" the one spoken of: 1, "the day before": -1, else 0."""
+        if self._k.patterns["day_after"].search(said.mended):
+            return 1
+        return -1 if self._k.patterns["day_before"].search(said.mended) else 0
 
     def _later(self, said: Said) -> bool:
         shown = self._frame.shown
@@ -335,6 +353,8 @@ class _Step:
                 return None
         if said.positions and not said.days:
             n = said.positions[0]
+            if n == MIDDLE:
+                return shown.kind, shown.options[(len(shown.options) - 1) // 2]
             if n == -1 or 1 <= n <= len(shown.options):
                 return shown.kind, shown.options[n if n == -1 else n - 1]
         bare = [t.start.hour if t.kind == "point" else 0 for t in said.times if not t.explicit]
@@ -385,6 +405,12 @@ class _Step:
             wish = wish.with_value(intent.tell["text_slot"], said.raw.strip())
         if intent.captures and (text := self._reader.capture(intent, said.raw)):
             wish = wish.with_value(intent.tell.get("text_slot", "text"), text)
+            # What stands in the text is no mention of a record, a day or a time.
+            said = self._reader.say(said.raw.replace(text, " ").strip(), self._today)
+            wish = replace(wish, mention=said.raw)
+        if self._k.patterns["that_day"].search(said.mended) and frame.wish is not None:
+            if (day := frame.wish.values.get(self._k.day_slot.name)) and not said.days:
+                wish = wish.with_value(self._k.day_slot.name, day)
         explicit = tuple(t for t in said.times if t.relation == "at" and (t.explicit or said.days))
         wish = narrow(wish, replace(said, times=explicit), self._today)
         self._note_constraints(said)
@@ -445,7 +471,8 @@ class _Step:
         frame = self._frame
         if frame.wish is not None and frame.asked == self._k.record_slot.name:
             return replace(frame.wish, mention=said.raw)
-        if (said.days or said.times) and (frame.focus or said.names_record):
+        points = frame.shown is not None and frame.shown.kind == self._k.record_slot.name and said.numbers
+        if (said.days or said.times) and (frame.focus or said.names_record or points):
             intent = self._k.intents[self._k.block["bare_day"]]
             return self._begun(Guess(intent, 1.0, 1.0), said)[0]
         if said.names_record:

@@ -17,10 +17,12 @@ import orjson
 from agent.planner.frame import Frame, Shown, Window, Wish
 from agent.planner.intents import Intent
 from agent.planner.knowledge import Goal, Knowledge, Slot
-from agent.planner.reading import FAR, Reader, Said, words_of
+from agent.planner.reading import FAR, MIDDLE, Reader, Said, words_of
 from agent.providers.base import ModelRequest
 from agent.transcript import JsonObject, ToolMessage
 from tools.contract import Location
+
+ANY = Goal("", {}, {}, {}, {}, {}, (), False)  # any record will do
 
 
 class Needs(Exception):
@@ -122,18 +124,22 @@ class Pursuit:
     def _say(self, intent: Intent, wish: Wish) -> Fragment:
         """An intent without a goal: look up its facts and render its template."""
         facts: JsonObject = {"said": wish.raw}
+        record = self._focus_record()
+        if intent.tell.get("about_record") and self._reader.say(wish.mention, self._today).names_record:
+            record = self._soft_record(ANY, wish)
         for tool in intent.facts:
             if tool in self._tools:
                 facts[tool] = self._attempt(tool, {}).result
-        text = self.render(intent.say or intent.name, record=self._focus_record(), **facts)
+        text = self.render(intent.say or intent.name, record=record, **facts)
+        focus = self._key(record)
         if not intent.question:
-            return Fragment(text, question="?" in text, answered=wish.values.get("for"))
-        return Fragment(text, question=True, asked="choice" if intent.choices else "go", wish=wish)
+            return Fragment(text, question="?" in text, focus=focus, answered=wish.values.get("for"))
+        return Fragment(text, question=True, asked="choice" if intent.choices else "go", wish=wish, focus=focus)
 
     def _reach(self, goal: Goal, intent: Intent, wish: Wish) -> Fragment | Proposal:
         if goal.tool not in self._tools:
             raise Answered(Fragment(self.render("not_available")))
-        args: JsonObject = dict(goal.fixed)
+        args: JsonObject = {**goal.fixed, **intent.tell.get("fixed", {})}
         record: JsonObject | None = None
         for parameter, slot_name in goal.needs.items():
             slot = self._k.slots[slot_name]
@@ -376,6 +382,10 @@ class Pursuit:
     def _day(self, slot: Slot, intent: Intent, wish: Wish, record: JsonObject | None) -> str:
         if chosen := wish.values.get(slot.name):
             return chosen
+        if record and (standing := record.get("appointment")):
+            # The day that an appointment has now is named to say which one is meant, not where it shall go.
+            old = Window(standing[slot.key], standing[slot.key])
+            wish = replace(wish, days=tuple(w for w in wish.days if w != old))
         offer = self._offer(slot, wish, record)
         offered = [d[slot.key] for d in offer[slot.path]]
         asked_days = bool(wish.days or wish.weekdays)
@@ -466,7 +476,14 @@ class Pursuit:
         windows = wish.times or self._frame.times
         fitting = [t for t in times if any(w.holds(t) for w in windows)] if windows else times
         if not times or not fitting:
-            text = self.render(slot.gone, times=_nearest(times, windows), wish=wish, record=record, offer=offer)
+            text = self.render(
+                slot.gone,
+                times=_nearest(times, windows),
+                hours=wish.hours or self._frame.standing,
+                wish=wish,
+                record=record,
+                offer=offer,
+            )
             cleared = replace(wish, times=())
             raise Answered(
                 Fragment(text, "?" in text, slot.name, Shown(slot.name, tuple(times)), cleared, self._key(record))
@@ -502,8 +519,8 @@ class Pursuit:
     def _by_position(self, options: Sequence[str], said: Said) -> list[str]:
         hits = []
         for n in (*said.positions, *said.numbers):
-            if n == -1 and options:
-                hits.append(options[-1])
+            if n in (-1, MIDDLE) and options:
+                hits.append(options[-1 if n == -1 else (len(options) - 1) // 2])
             elif 1 <= n <= len(options):
                 hits.append(options[n - 1])
         return hits

@@ -20,6 +20,7 @@ from tools.contract import Location
 
 M = TypeVar("M", DateMention, TimeMention)
 FAR = "9999-12-31"
+MIDDLE = 0  # a position: the one in the middle
 _MINUTE_LATER = 1
 
 
@@ -102,7 +103,7 @@ class Reader:
             left, right = sentence[begin:left_end], sentence[right_start:right_end]
             if self._swallows(left):
                 continue
-            if self._wants(left) and (self._wants(right) or self._parallel(left, right)):
+            if (self._wants(left) and self._wants(right)) or self._parallel(left, right):
                 parts.append(left)
                 begin = right_start
         parts.append(sentence[begin:])
@@ -214,7 +215,7 @@ class Reader:
 
 def narrow(wish: Wish, said: Said, today: date) -> Wish:
     """The wish with the days and times of a clause; what is said anew replaces what was said before."""
-    mentions = [d for d in said.days if d.relation != "instead_of"]
+    mentions = _relative([d for d in said.days if d.relation != "instead_of"])
     if mentions:
         windows, not_days, weekdays = _day_windows(mentions, today)
         if windows or weekdays:
@@ -222,10 +223,19 @@ def narrow(wish: Wish, said: Said, today: date) -> Wish:
         if not_days:
             wish = replace(wish, not_days=wish.not_days + tuple(not_days))
     if said.times:
-        wish = replace(wish.without("time"), times=tuple(time_windows(said.times)))
+        words = " / ".join(t.text for t in said.times)
+        wish = replace(wish.without("time"), times=tuple(time_windows(said.times)), hours=words)
     if said.pick:
         wish = replace(wish, pick=said.pick)
     return wish
+
+
+def _relative(mentions: Sequence[DateMention]) -> list[DateMention]:
+    """ "The 18th is bad, the following week is better": that week follows the day named before it."""
+    if len(mentions) > 1 and "following" in mentions[-1].text and mentions[-1].kind == "range":
+        monday = mentions[0].end + timedelta(days=7 - mentions[0].end.weekday())
+        return [replace(mentions[-1], start=monday, end=monday + timedelta(days=4))]
+    return list(mentions)
 
 
 def _day_windows(mentions: Sequence[DateMention], today: date) -> tuple[list[Window], list[Window], list[int]]:
@@ -283,7 +293,7 @@ def _positions(text: str, knowledge: Knowledge) -> tuple[int, ...]:
     found = []
     for position, pattern in knowledge.block["positions"].items():
         if re.search(pattern, text):
-            found.append(int(position))
+            found.append(int(position) if position != "middle" else MIDDLE)
     return tuple(found)
 
 

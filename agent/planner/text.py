@@ -75,7 +75,8 @@ class Lexicon:
             return word
         allowed = 1 if len(word) < 7 else 2
         near = [(OSA.distance(word, known, score_cutoff=allowed), known) for known in self._by_letter.get(word[0], ())]
-        near = [(d, known) for d, known in near if d <= allowed]
+        # "closer" is no misspelt "closed": a word that differs only in its last letter is another word.
+        near = [(d, k) for d, k in near if d <= allowed and not (len(k) == len(word) and k[:-1] == word[:-1])]
         if not near:
             return word
         best = min(d for d, _ in near)
