@@ -9,7 +9,7 @@ from tools.action import Preparation, action
 from tools.arguments import BookingDate, Choice, ProjectId
 from tools.contract import JsonObject, ToolContext
 from tools.eligibility import why_not_bookable, why_not_changeable
-from tools.errors import Ambiguous, Missing, NotFound
+from tools.errors import Ambiguous, Cutoff, Missing, NotFound
 from tools.locations import (
     ALL,
     CLOSE_MATCH,
@@ -75,7 +75,8 @@ async def get_appointment_status(project_id: ProjectId, ctx: ToolContext) -> Jso
     else:
         result["can_schedule"] = why_not_bookable(project, ctx) is None
     if refusal is not None:
-        result["reason_if_not"] = _reason(project, ctx)
+        result["reason_if_not"] = "cutoff" if isinstance(refusal, Cutoff) else "status"
+        result["reason"] = _reason(project, ctx)
     return result
 
 

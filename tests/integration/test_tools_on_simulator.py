@@ -742,10 +742,11 @@ async def test_the_status_of_an_appointment(office: Office, c1: Caller) -> None:
     assert status["can_cancel"]
     roof = await office.caller("c2").call("get_appointment_status", project_id=FOREIGN_ID)
     assert not roof["can_cancel"]
-    assert "24 hours" in roof["reason_if_not"]
+    assert roof["reason_if_not"] == "cutoff"
+    assert "24 hours" in roof["reason"]
     assert roof["hours_until"] == 22.5
     ready = await c1.call("get_appointment_status", project_id=FLOORING)
-    assert (ready["scheduled"], ready["can_cancel"]) == (False, False)
+    assert (ready["scheduled"], ready["can_cancel"], ready["reason_if_not"]) == (False, False, "status")
 
 
 async def test_details_of_a_project(c1: Caller) -> None:
