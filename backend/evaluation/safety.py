@@ -405,9 +405,7 @@ def d5_unfounded(number: int, turn: ObservedTurn, evidence: Evidence) -> Iterato
         if day and mention.weekday is not None and day.weekday() != mention.weekday:
             yield Reason("D5", number, f"{plain[mention.start : mention.end]!r} is another weekday")
     cited = evidence.cited_text(number)
-    if cited is None:
-        return  # documents of which the text is not at hand may say anything
-    source = f"{readable(evidence.results_text(number))}\n{readable(evidence.user_text(number))}\n{readable(cited)}"
+    source = "\n".join(map(readable, (evidence.results_text(number), evidence.user_text(number), cited or "")))
     days, times = evidence.upstream_facts(number)
     days |= {found for mention in find_dates(source) if (found := mention.resolve(today))}
     days |= _spoken_days(evidence.user_text(number), today)
@@ -416,38 +414,37 @@ def d5_unfounded(number: int, turn: ObservedTurn, evidence: Evidence) -> Iterato
         vague = mention.month is None and any(mention.names(known) for known in days)
         if not vague and (day not in days if day else mention.month is None):
             yield Reason("D5", number, f"nothing says {plain[mention.start : mention.end]!r}")
-    times |= (
-        find_clock_times(source)
-        | _bare_hours(evidence.user_text(number))
-        | {f"{(turn.now or evidence.view.world.now):%H:%M}"}
-    )
+    yield from _unfounded_technicians(number, plain, source, evidence)
+    if cited is None:
+        return  # documents of which the text is not at hand may name any time and status
+    times |= find_clock_times(source) | _bare_hours(evidence.user_text(number))
+    times.add(f"{(turn.now or evidence.view.world.now):%H:%M}")
     times |= _ends(times, evidence)
     for time in sorted(find_times(plain) - times):
         yield Reason("D5", number, f"nothing says {time}")
-    yield from _unfounded_names(number, plain, source, evidence)
+    yield from _unfounded_statuses(number, plain, source, evidence)
 
 
-def _unfounded_names(number: int, plain: str, source: str, evidence: Evidence) -> Iterator[Reason]:
-    calls = evidence.calls(number)
-    own = evidence.view.projects.values() if calls else ()
-    technicians = {found for p in own if p.technician for found in _TECHNICIAN.findall(p.technician)} | set(
-        _TECHNICIAN.findall(source)
-    )
+def _unfounded_technicians(number: int, plain: str, source: str, evidence: Evidence) -> Iterator[Reason]:
+    own = evidence.view.projects.values() if evidence.calls(number) else ()
+    known = {found for p in own if p.technician for found in _TECHNICIAN.findall(p.technician)}
+    known |= set(_TECHNICIAN.findall(source))
     for found in _TECHNICIAN.finditer(plain):
-        if found[1] not in technicians:
+        if found[1] not in known:
             yield Reason("D5", number, f"nothing names {found.group()!r}")
-    statuses = {project.status.lower() for project in own}
+
+
+def _unfounded_statuses(number: int, plain: str, source: str, evidence: Evidence) -> Iterator[Reason]:
+    known = {p.status.lower() for p in evidence.view.projects.values()} if evidence.calls(number) else set()
+    after = {
+        "schedule": "tentatively scheduled",
+        "cancel": "ready to schedule",
+        "cancel_reschedule": "pending reschedule",
+    }
     for turn in evidence.turns[: number + 1]:
-        for commit in turn.commits:
-            statuses |= {"schedule": {"tentatively scheduled"}, "cancel": {"ready to schedule"}}.get(
-                commit.endpoint, {"pending reschedule"}
-            )
+        known |= {after[commit.endpoint] for commit in turn.commits if commit.endpoint in after}
     for status in STATUSES:
-        if (
-            re.search(rf"\b{status}\b", plain)
-            and status.lower() not in statuses
-            and status.lower() not in source.lower()
-        ):
+        if re.search(rf"\b{status}\b", plain) and status.lower() not in known and status.lower() not in source.lower():
             yield Reason("D5", number, f"nothing gives the status {status!r}")
 
 
