@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,19 @@ async def docs_script() -> Response:
 
 
 def mount_page(app: FastAPI) -> None:
-    """Serve the built page at `/`, last of all routes."""
-    if (STATIC / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=STATIC, html=True))
-        return
+    """Serve the built page at `/`. Not as a mount at `/`, which would answer for wrong methods of other paths."""
+    app.add_api_route("/", _page, include_in_schema=False)
+    for entry in sorted(STATIC.iterdir()) if STATIC.is_dir() else ():
+        if entry.is_dir():
+            app.mount(f"/{entry.name}", StaticFiles(directory=entry))
+        elif entry.name != "index.html":
+            app.add_api_route(f"/{entry.name}", partial(_file, entry), include_in_schema=False)
 
-    @app.get("/", include_in_schema=False)
-    async def not_built() -> Response:
-        return HTMLResponse(NOT_BUILT)
+
+async def _page() -> Response:
+    index = STATIC / "index.html"
+    return FileResponse(index, headers={"cache-control": "no-cache"}) if index.is_file() else HTMLResponse(NOT_BUILT)
+
+
+async def _file(path: Path) -> Response:
+    return FileResponse(path)

@@ -13,7 +13,7 @@ PING = b": ping\n\n"
 
 
 def response(turn: Turn, after: int = -1) -> StreamingResponse:
-    """Stream what comes above `after`. Refuses before the first byte; a closed connection ends the stream, not the turn."""
+    """Stream what comes above `after`. Refuses before the first byte; a closed connection does not end the turn."""
     return StreamingResponse(
         _encode(turn.batches(after)),
         media_type="text/event-stream",

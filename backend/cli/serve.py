@@ -75,7 +75,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or choose another: PORT={port + 1}."
+            f"Cannot listen on {host}:{port}: {error.strerror}. "
+            f"Stop what uses the port, or choose another: PORT={port + 1}."
         ) from error
     listener.set_inheritable(False)
     return listener

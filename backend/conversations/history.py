@@ -12,7 +12,7 @@ from agent.transcript import Message
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The last turns of one conversation, whole, oldest first; right as long as no message came after `last_message`."""
+    """The last turns of one conversation, whole, oldest first; right until a message comes after `last_message`."""
 
     last_message: int
     turns: tuple[tuple[Message, ...], ...]

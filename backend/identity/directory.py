@@ -28,7 +28,7 @@ def load_deployment(path: Path, tenant: str) -> Deployment:
     """Read the file: `clients`, `personas`, `timezone`, `default_hours` and what locates them, all below `fixture`."""
     # The C loader is ten times as fast where the wheel has it.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    body = yaml.load(path.read_text("utf-8"), Loader=loader)["fixture"]  # noqa: S506: both loaders are safe ones
+    body = yaml.load(path.read_text("utf-8"), Loader=loader)["fixture"]  # noqa: S506 (both are safe)
     timezone = body["timezone"]
     locations = {
         client["client_id"]: _location(client, body.get("projects", ()), timezone) for client in body["clients"]

@@ -1,5 +1,6 @@
 """What a caller may read of their own conversations."""
 
+# ruff: noqa: S608 (the only text put into a statement is the constant THEIRS)
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from agent.ports import PendingAction
 from backend.identity.principal import Principal
 from backend.records.database import THEIRS, Database, scope
 from backend.records.pending import pending_actions
+
+OPEN = "('accepted', 'running')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def conversation(db: Database, caller: Principal, conversation_id: UUID) -
     """One conversation of the caller; `NotFound` otherwise."""
     row = await db.row(
         f"""SELECT c.*,
-                (SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN ('accepted', 'running')) AS running,
+                (SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN {OPEN}) AS running,
                 (SELECT json_agg(json_build_object('pending_id', p.id, 'tool', p.tool, 'args', p.args,
                                                    'summary', p.summary, 'expires_at', p.expires_at)
                                  ORDER BY p.created_at)
@@ -88,7 +91,7 @@ async def conversations(
     """The caller's conversations, newest first, older than `before` (creation time and id)."""
     rows = await db.rows(
         f"""SELECT c.*,
-                (SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN ('accepted', 'running')) AS running
+                (SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN {OPEN}) AS running
             FROM conversations c
             WHERE {THEIRS} AND ($4::timestamptz IS NULL OR (c.created_at, c.id) < ($4, $5))
             ORDER BY c.created_at DESC, c.id DESC LIMIT $3""",

@@ -5,6 +5,7 @@ between belongs to effects (`ledger`). Whoever holds the lease may write; a take
 former holder's `close` changes nothing.
 """
 
+# ruff: noqa: S608 (the only text put into a statement is the constant THEIRS)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -326,7 +327,7 @@ SELECT last_message FROM c"""
 async def close(db: Database, lease: Lease, work: TurnWork, ending: Ending) -> int | None:
     """Put everything the turn produced on record, in one commit, and free the conversation.
 
-    Returns the number of the conversation's last message; None when the lease is no longer ours and nothing was written.
+    Returns the number of the conversation's last message; None, with nothing written, when the lease is not ours.
     """
     audit = _audit_of(work, ending)
     body = {

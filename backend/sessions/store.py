@@ -54,7 +54,7 @@ class Sessions:
         return True
 
     async def load(self, tenant: str, conversation_id: UUID) -> tuple[ToolState, bytes]:
-        """The state, its life renewed, and its stored form (to see later whether it changed); empty when there is none."""
+        """The state, its life renewed, and its stored form (shows later whether it changed); empty without one."""
         try:
             stored = await self._redis.getex(_state_key(tenant, conversation_id), ex=self._idle_s)
         except LOST as error:
@@ -94,7 +94,7 @@ class Sessions:
         return b"".join(fields[b"e"] for _, fields in entries)
 
     async def follow(self, tenant: str, turn_id: UUID, wait_s: float = 1.0) -> AsyncIterator[bytes]:
-        """Batches of a turn from its first, as they come; `b""` after `wait_s` seconds without one. Ends when Redis is lost."""
+        """Batches of a turn from its first on; `b""` after `wait_s` seconds without one. Ends when Redis is lost."""
         last: bytes | str = "0"
         key = _events_key(tenant, turn_id)
         while True:

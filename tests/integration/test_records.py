@@ -25,6 +25,7 @@ from tools.contract import Identity, ToolResult
 ALICE = Principal("default", "demo:c1", Identity("customer", "7000101", "B2C", "20OC01BK", ("20OC01BK",)))
 BOB = Principal("default", "demo:c2", Identity("customer", "7000102", "B2C", "20OC01BK", ("20OC01BK",)))
 ALICE_ELSEWHERE = replace(ALICE, tenant="other")
+NEWEST = max(Path(migrate.MIGRATIONS, "versions").glob("r*.py")).name
 DONE = Ending("completed", b'{"seq":0}\n', 12.5, "1")
 
 
@@ -250,8 +251,7 @@ async def test_audit_entries_are_numbered_without_gaps(db: Database) -> None:
 
 async def test_the_schema_is_at_its_newest_revision(database_url: str) -> None:
     """`HEAD` names the newest file, and a second upgrade has nothing to do."""
-    newest = max(Path(migrate.MIGRATIONS, "versions").glob("r*.py")).name
-    assert newest.startswith(f"r{migrate.HEAD}_")
+    assert NEWEST.startswith(f"r{migrate.HEAD}_")
     assert await migrate.revision(database_url) == migrate.HEAD
     assert await migrate.upgrade(database_url) is False
 
