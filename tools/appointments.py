@@ -38,7 +38,7 @@ from tools.projects import (
     project_view,
     remember_write,
 )
-from tools.wording import clock, dated, dates, slot
+from tools.wording import clock, dated, dates, said, slot
 
 TENTATIVE = "Tentatively Scheduled"
 RELEASED = "Pending Reschedule"
@@ -199,7 +199,9 @@ async def _check_still_open(ctx: ToolContext, project: Project, start: datetime,
     if start.time() not in open_now:
         remains = await _what_remains(ctx, project, start.date())
         raise SlotTaken(
-            "That time is no longer available. Your present appointment is unchanged.", old=slot(old), **remains
+            f"That time is no longer available. Your appointment on {said(old)} stays as it was.",
+            old=slot(old),
+            **remains,
         )
 
 
@@ -237,7 +239,7 @@ async def _booked_back(ctx: ToolContext, released: Project, old: datetime, start
         return False
     restored = await _after(ctx, released, TENTATIVE, old)
     raise MoveFailedKept(
-        f"{_why(failure)} Your appointment on {slot(old)['weekday']} stays as it was.",
+        f"{_why(failure)} Your appointment on {said(old)} stays as it was.",
         old=slot(old),
         status=restored.status,
         wanted=slot(start),
@@ -255,7 +257,8 @@ async def _move_failed(
         return _wrong_step(await _current(ctx, released), ctx, why_not_bookable)
     remains = await _what_remains(ctx, released, start.date())
     return MoveFailedReleased(
-        f"{_why(failure)} The old appointment was given up and no new one is booked yet.",
+        f"{_why(failure)} The old appointment was given up in the attempt, so nothing is booked now. "
+        "Please choose another time, or call the office.",
         old=slot(old) if old else None,
         wanted=slot(start),
         status=released.status,

@@ -8,6 +8,21 @@ from typing import Any
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
 
 def weekday(day: date) -> str:
     """English name of a day's weekday."""
@@ -32,6 +47,11 @@ def clock(moment: time | datetime) -> str:
 def slot(moment: datetime) -> dict[str, Any]:
     """`{date, weekday, time}` of a start."""
     return {**dated(moment.date()), "time": clock(moment)}
+
+
+def said(moment: datetime) -> str:
+    """A start within a sentence: `Wednesday, March 18, at 8:00 AM`."""
+    return f"{weekday(moment.date())}, {MONTHS[moment.month - 1]} {moment.day}, at {clock(moment)}"
 
 
 def figure(value: float | None) -> float | int | None:

@@ -534,6 +534,7 @@ async def test_a_move_whose_slot_is_lost_gets_the_old_one_back(office: Office, c
     await office.upstream.arm("schedule", "slot_taken", times=1)
     result = await c1.execute(prepared)
     assert result.data["code"] == "move_failed_kept"
+    assert "Wednesday, March 18, at 8:00 AM stays" in result.data["user_hint"]
     assert result.data["old"]["time"] == "8:00 AM"
     assert result.data["project"]["appointment"]["date"] == "2026-03-18"
     assert "10:00 AM" in result.data["remaining"]
