@@ -10,7 +10,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -96,9 +96,9 @@ async def spawn(command: Command, *, stdout: int | None = None) -> Process:
 
 
 async def run_once(command: Command) -> tuple[int, str]:
-    """Run a short command to its end: exit code and output."""
+    """Run a short command to its end: exit code and output. Cancelled, or orphaned, it is killed."""
     process = await asyncio.create_subprocess_exec(
-        *command.tied_argv(),
+        *replace(command, stop_signal=signal.SIGKILL).tied_argv(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -106,7 +106,13 @@ async def run_once(command: Command) -> tuple[int, str]:
         env=dict(command.env),
         start_new_session=True,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
     return process.returncode or 0, output.decode(errors="replace")
 
 

@@ -264,6 +264,23 @@ async def test_given_urls_start_nothing(tmp_path: Path) -> None:
         assert not (tmp_path / "d").exists()
 
 
+async def test_cancelled_first_start_leaves_nothing(server_dir: Path) -> None:
+    """Ctrl-C while the database is made: initdb ends with us, and the next start makes a whole one."""
+    with owned_folder(server_dir, "stores") as folder:
+        server = EmbeddedPostgres(folder, durable=False)
+        start = asyncio.create_task(server.start())
+        while not (folder / "postgres" / "18.draft").exists():
+            await asyncio.sleep(0.005)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert not [
+            p for p in psutil.process_iter(["cmdline"]) if f"{folder}/postgres/18.draft" in (p.info["cmdline"] or [])
+        ]
+    async with only_postgres(server_dir) as stores:
+        assert await query(stores.database_url, "SELECT 1") == 1
+
+
 async def test_cancelled_start_leaves_nothing(server_dir: Path) -> None:
     """Ctrl-C while starting: no server stays behind."""
     with owned_folder(server_dir, "stores") as folder:
