@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.dates import say_date, say_time
 
@@ -28,7 +28,8 @@ class GatedAction(BaseModel):
 
     `verbs` are the words by which a person names the action. `restate`, `question` and `done` are Jinja templates over
     the restatement facts (`question` also gets `again`: it was asked before). `claims` are regular expressions
-    (case-insensitive) of sentences that say it was done.
+    (case-insensitive) of sentences that say it was done. `completes` names an optional free-text argument that the
+    question asks for; what a person adds to the yes fills it, if it was empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class GatedAction(BaseModel):
     question: str
     done: str
     claims: tuple[str, ...] = ()
+    completes: str | None = None
 
 
 class Limits(BaseModel):
@@ -65,6 +67,7 @@ class AgentFile(BaseModel):
     default_specialist: str
     gated: dict[str, GatedAction]
     write_claims: dict[str, tuple[str, ...]] = Field(description="ungated write tool -> claim patterns")
+    claim_stems: tuple[str, ...] = Field(description="pieces of words; a sentence without any of them claims nothing")
     supersedes_pending: tuple[str, ...] = Field(
         default=(), description="a successful call of one of these means the person looks at something else"
     )
@@ -79,6 +82,14 @@ class AgentFile(BaseModel):
     limits: Limits = Limits()
     phrases: dict[str, str] = Field(description="what the runtime itself says; Jinja templates")
 
+    @model_validator(mode="after")
+    def _stems_cover_claims(self) -> AgentFile:
+        patterns = [p for gated in self.gated.values() for p in gated.claims]
+        patterns += [p for claims in self.write_claims.values() for p in claims]
+        if bare := [pattern for pattern in patterns if not any(stem in pattern for stem in self.claim_stems)]:
+            raise ValueError(f"no claim stem for {bare}")
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class AgentDefinition:
@@ -91,10 +102,11 @@ class AgentDefinition:
     def templates(self) -> Environment:
         """Jinja environment for every template of the definition; undefined names are errors.
 
-        Filters: `day` writes "2026-03-16" as "Monday, March 16", `clock` writes "13:00" as "1:00 PM".
+        Filters: `day` writes "2026-03-16", or an object with such a `date`, as "Monday, March 16"; `clock` writes
+        "13:00" as "1:00 PM".
         """
         env = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
-        env.filters["day"] = lambda iso: say_date(date.fromisoformat(iso))
+        env.filters["day"] = lambda day: say_date(date.fromisoformat(day["date"] if isinstance(day, dict) else day))
         env.filters["clock"] = lambda iso: say_time(time.fromisoformat(iso))
         return env
 

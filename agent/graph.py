@@ -10,6 +10,7 @@ effects are kept by the ledger. Rules that hold whatever the model does: `docs/d
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypedDict
@@ -29,6 +30,9 @@ from agent.providers.base import Provider
 from agent.tool_call import LoopStopped, run_confirmed, run_proposed, runtime_calls
 from agent.turn import Turn
 from tools.contract import Toolbox
+
+# What may stand beside a yes as a text that was asked for: a statement, no question and no further wish.
+_ADDED = re.compile(r"(?!(?:and|also|but|then|plus|oh|btw)\b)[^?\n]{3,200}", re.IGNORECASE)
 
 CORRECTIONS = {
     "claim": "It said that something was done which no result of this turn confirms. Say only what the results say.",
@@ -117,11 +121,26 @@ async def settle(state: State) -> None:
         case "confirm" | "address_correction":
             confirmed = [pending for pending in chosen if pending in turn.open]
             _drop_refused(turn, confirmed)
-            for pending, call in zip(confirmed, runtime_calls(turn, confirmed), strict=True):
+            for pending in confirmed:
                 turn.change(pending, "confirmed")
+            completed = [_completed(turn, pending) for pending in confirmed]
+            for pending, call in zip(completed, runtime_calls(turn, completed), strict=True):
                 await run_confirmed(turn, call, pending)
         case "amend":
             turn.amended = chosen or list(turn.open)
+
+
+def _completed(turn: Turn, pending: PendingAction) -> PendingAction:
+    """The stored action, with the text that was asked for beside the yes ("yes, we sold the house").
+
+    Only an empty, optional text is filled; it says why, and changes nothing of what is done.
+    """
+    name = turn.definition.file.gated[pending.tool].completes
+    verdict = turn.verdict
+    if name is None or verdict is None or pending.args.get(name) or not _ADDED.fullmatch(verdict.rest.strip()):
+        return pending
+    turn.verdict = replace(verdict, rest="")
+    return replace(pending, args={**pending.args, name: verdict.rest.strip()})
 
 
 def _drop_refused(turn: Turn, confirmed: list[PendingAction]) -> None:
@@ -302,7 +321,8 @@ def _compile() -> Any:
     return graph.compile()
 
 
-def _first(state: State) -> str:
+async def _first(state: State) -> str:
+    # Async although it awaits nothing: LangGraph sends plain functions to a thread.
     turn = state["turn"]
     return "settle" if turn.open or turn.given.decision else "think"
 

@@ -107,6 +107,9 @@ class Rules:
         Tools share words of success ("all set for Monday"): a claim is true if any committed tool owns its words.
         """
         plain = plain.strip()
+        lowered = plain.lower()
+        if not any(stem in lowered for stem in self._definition.file.claim_stems):
+            return False
         window = f"{before} {plain}" if before else plain
         fresh = len(window) - len(plain)
         made: list[tuple[str, int, int]] = []
