@@ -35,6 +35,9 @@ from tools.toolbox import InProcessToolbox
 
 if TYPE_CHECKING:
     from agent.providers.base import Provider
+    from agent.providers.openai_wire import OpenAIConfig
+
+OPENAI_URL = "https://api.openai.com/v1"
 
 
 def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None = None) -> FastAPI:
@@ -125,9 +128,19 @@ def make_provider(settings: Settings, definition: AgentDefinition) -> Provider:
     """The configured provider."""
     if settings.llm_provider == "offline":
         return offline(definition)
-    from agent.providers import openai
+    from agent.providers import openai as kinds
 
-    return openai.provider(settings)
+    make = kinds.openai if settings.llm_provider == "openai" else kinds.local
+    return make(model_config(settings))
+
+
+def model_config(settings: Settings) -> OpenAIConfig:
+    """Where the configured model is."""
+    from agent.providers.openai_wire import OpenAIConfig
+
+    return OpenAIConfig(
+        base_url=settings.llm_api_url or OPENAI_URL, model=settings.llm_model or "", api_key=settings.api_key or ""
+    )
 
 
 def answered_by(provider: Provider) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 import socket
 import sys
 import time
@@ -55,6 +56,8 @@ def run(*, host: str | None = None, port: int | None = None, data_dir: str | Non
         return complain("The configuration cannot be used:", *str(error).splitlines())
     except KeyboardInterrupt:
         return 130
+    except asyncio.CancelledError:  # SIGTERM while starting
+        return 143
     return 0
 
 
@@ -84,6 +87,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     began = time.monotonic()
+    # Until the server takes the signals over, SIGTERM ends the start as Ctrl-C does: what was started is stopped.
+    current = asyncio.current_task()
+    assert current is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
     # Our imports take longer than the stores' start; both go on at once.
     imports = asyncio.create_task(asyncio.to_thread(_import_application))
     try:
@@ -92,6 +99,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             await imports
             server = _server(around)
             _announce(around, listener, server, began)
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
             await server.serve(sockets=[listener])
     finally:
         await asyncio.wait([imports])
@@ -111,7 +119,7 @@ async def surroundings(settings: Settings) -> AsyncIterator[Surroundings]:
         entering: list[Any] = [stack.enter_async_context(stores_due)]
         if not settings.pf360_api_url:
             entering.append(stack.enter_async_context(simulator(settings.outcrop_data_dir, settings.pf360_clock)))
-        outcomes = await asyncio.gather(*entering, return_exceptions=True)
+        outcomes: list[Any] = await asyncio.gather(*entering, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome

@@ -126,8 +126,8 @@ class RunningTurn(Turn):
         finally:
             self._followers.discard(news)
         if not (self.frames and self.frames[-1].is_final):
-            async for batch in self._elsewhere().batches(sent - 1):
-                yield batch
+            async for later in self._elsewhere().batches(sent - 1):
+                yield later
 
     async def finished(self) -> Sequence[Frame]:
         """All frames, once the turn has ended; without a follower's work per event."""

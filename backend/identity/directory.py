@@ -79,7 +79,8 @@ def _label(persona: Mapping[str, Any], names: Mapping[str, str], directory: Dire
     location = directory.locations.get(persona.get("client_id") or "")
     if persona["role"] == "coordinator":
         return f"Coordinator, {location.label if location else 'all offices'}"
-    name = names.get(persona.get("customer_id", ""), persona.get("customer_id", ""))
+    customer_id = str(persona.get("customer_id", ""))
+    name = names.get(customer_id, customer_id)
     if persona.get("customer_type") != "B2B":
         return name
     several = len(persona.get("available_clients") or ()) > 1

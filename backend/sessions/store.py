@@ -8,6 +8,7 @@ Commands are those of Redis 6.2. Every key carries the tenant.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -29,7 +30,8 @@ class Sessions:
     """Session state with an idle life, and event streams, of all tenants."""
 
     def __init__(self, url: str, idle_s: int) -> None:
-        self._redis = redis.Redis.from_url(
+        # Any: the library's types cover text and bytes at once; with these options everything is bytes.
+        self._redis: Any = redis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
@@ -95,7 +97,7 @@ class Sessions:
 
     async def follow(self, tenant: str, turn_id: UUID, wait_s: float = 1.0) -> AsyncIterator[bytes]:
         """Batches of a turn from its first on; `b""` after `wait_s` seconds without one. Ends when Redis is lost."""
-        last: bytes | str = "0"
+        last = b"0"
         key = _events_key(tenant, turn_id)
         while True:
             try:

@@ -233,7 +233,7 @@ async def test_a_button_settles_its_question(client: httpx.AsyncClient, agent: S
 
 
 async def test_a_stranger_finds_nothing(client: httpx.AsyncClient) -> None:
-    """Every route that takes an id of c1 answers c2 as if it did not exist; every route of the application is known here."""
+    """Every route that takes an id of c1 answers others as if it did not exist; all routes are known here."""
     asked = await chat(client, "ask")
     session, turn = asked["session_id"], asked["turn_id"]
     pending = asked["pending_actions"][0]["pending_id"]
@@ -273,7 +273,7 @@ async def test_conversations_and_messages_come_in_pages(client: httpx.AsyncClien
         await chat(client)
     seen, cursor = [], None
     while True:
-        page = (await client.get("/api/v1/conversations", params={"limit": 2, **({"cursor": cursor} if cursor else {})}))
+        page = await client.get("/api/v1/conversations", params={"limit": 2, **({"cursor": cursor} if cursor else {})})
         seen += [each["session_id"] for each in page.json()["conversations"]]
         if not (cursor := page.json()["next"]):
             break
@@ -315,7 +315,9 @@ async def test_the_prototype_is_answered_in_its_own_shapes(client: httpx.AsyncCl
     invalid = await client.post("/api/chat", json={**old, "message": ""})
     assert invalid.status_code == 422
     assert invalid.json()["detail"][0]["loc"] == ["body", "message"]
-    assert (await client.post("/api/chat", content=b"{", headers={"content-type": "application/json"})).status_code == 400
+    assert (
+        await client.post("/api/chat", content=b"{", headers={"content-type": "application/json"})
+    ).status_code == 400
 
 
 async def test_operations_say_how_things_are(client: httpx.AsyncClient) -> None:
