@@ -97,9 +97,11 @@ class Rules:
             return "claim"
         if self._shows_inside(plain):
             return "private"
-        if self._quotes(plain):
-            return "forbidden"
         return self._ungrounded(plain)
+
+    def quotes(self, words: list[str]) -> bool:
+        """Whether words in a row, lower case, hold a piece of the instructions."""
+        return any(tuple(words[i : i + QUOTED_WORDS]) in self._quotable for i in range(len(words) - QUOTED_WORDS + 1))
 
     def _claims(self, plain: str, before: str) -> bool:
         """Whether the sentence says that a write was done which was not, or not like that.
@@ -157,10 +159,6 @@ class Rules:
                 if isinstance(message, ToolMessage):
                     self._secrets |= {i for i in _ids(message.args) if i not in written}
             self._secrets_read = len(messages)
-
-    def _quotes(self, plain: str) -> bool:
-        words = [word.lower() for word in _WORD.findall(plain)]
-        return any(tuple(words[i : i + QUOTED_WORDS]) in self._quotable for i in range(len(words) - QUOTED_WORDS + 1))
 
     def _ungrounded(self, plain: str) -> Fault | None:
         for url in _URL.findall(plain):
@@ -220,6 +218,7 @@ class StreamGuard:
         self._buffer = ""
         self._before = _plain(shown[-LOOK_BACK:])
         self.taken = 0  # characters read
+        self._words: list[str] = []  # the last ones of the message
         self._held: str | None = None  # from the first sign of tool syntax on
         self.tail: list[str] = []  # from the first question on
         self.calls: list[Found] = []
@@ -274,7 +273,13 @@ class StreamGuard:
             if not leaked:
                 self.withheld.append(Withheld("syntax", sentence))
             return ""
-        if fault := self._rules.fault(sentence, self._before):
+        fault = self._rules.fault(sentence, self._before)
+        # Line by line a quotation would be too short to be seen, so what came before counts, shown or not.
+        words = [*self._words, *(word.lower() for word in _WORD.findall(sentence))]
+        self._words = words[1 - QUOTED_WORDS :]
+        if fault is None and self._rules.quotes(words):
+            fault = "forbidden"
+        if fault is not None:
             self.withheld.append(Withheld(fault, sentence))
             return ""
         return self._keep(sentence)

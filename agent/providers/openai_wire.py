@@ -345,7 +345,7 @@ def _objects(text: str) -> list[JsonObject]:
             found.append(body)
             while at < len(text) and text[at].isspace():
                 at += 1
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [body for body in found if isinstance(body, dict)]
 
@@ -377,7 +377,7 @@ def _parse(body: str) -> Any:
     for candidate in (body, body.replace(",}", "}").replace(",]", "]")):
         try:
             return json.loads(candidate, strict=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     try:
         return ast.literal_eval(body) if body.startswith("{") else None

@@ -23,7 +23,9 @@ class ModelServer:
 
 
 @asynccontextmanager
-async def model_server(*answers: Answer, models: web.Response | None = None) -> AsyncIterator[ModelServer]:
+async def model_server(
+    *answers: Answer, models: web.Response | None = None, port: int = 0
+) -> AsyncIterator[ModelServer]:
     """Serve Chat Completions on a free port; the n-th request gets the n-th answer, later ones the last."""
     server = ModelServer("")
 
@@ -42,7 +44,7 @@ async def model_server(*answers: Answer, models: web.Response | None = None) -> 
     app.router.add_get("/v1/models", list_models)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     try:
