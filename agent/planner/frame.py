@@ -43,6 +43,7 @@ class Wish:
     mention: str = ""
     raw: str = ""
     hours: str = ""  # the wished times in the person's words
+    asking: bool = False  # said as a question, so nothing is to be proposed yet; holds for one turn
 
     def with_value(self, slot: str, value: str) -> Wish:
         """The same wish with one more slot filled."""

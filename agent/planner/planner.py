@@ -166,9 +166,12 @@ class _Step:
         wishes = serious or self._weightiest(found)
         if serious and any(self._k.intents[w.intent].tell.get("prefix") for w, _ in found):
             self._fragments.insert(0, Fragment(self._render("empathy_first")))
-        if self._turn.by_runtime or (verdict is not None and verdict.kind == "decline"):
-            wishes = [w for w in wishes if w.intent != "unknown"] if self._fragments or serious else wishes
-            if not wishes and verdict is not None and verdict.kind == "decline" and not self._fragments:
+        if self._turn.by_runtime:
+            wishes = [w for w in wishes if w.intent not in self._k.block["idle"]]
+        if verdict is not None and verdict.kind == "decline":
+            wishes = [w for w in wishes if w.intent not in self._k.block["idle"]]
+            if not wishes:
+                self._specialist = self._frame_specialist()
                 self._add(Fragment(self._render("declined")))
                 self._frame = replace(self._frame, wish=None, asked=None, shown=None)
         if len(wishes) > 1:
@@ -205,7 +208,7 @@ class _Step:
                 return self._begun(same, said)
             if before is not None and not self._k.intents[before.intent].small_talk:
                 return []
-            return [self._unclear(said)]
+            return self._unclear(said)
         return self._begun(best, said) if best is not None else []
 
     def _again(self, clause: Clause) -> Wish | None:
@@ -230,7 +233,7 @@ class _Step:
         if frame.wish is None or frame.asked is None:
             return None
         verdict = self._facts.verdict
-        if verdict is not None and verdict.kind == "amend" and said.narrows:
+        if verdict is not None and verdict.kind == "amend" and (said.narrows or self._relates(said)):
             return self._continue(frame.wish, said)
         other = best is not None and best.cue >= self._k.thresholds["alone"]
         if best is not None and other and best.intent.tell.get("stops"):
@@ -270,9 +273,15 @@ class _Step:
             if not said.narrows and not said.pointing and best.intent.name != mine.name:
                 return None
             return self._continue(frame.wish, said)
-        if said.narrows:
-            return self._continue(self._settled_on(frame.wish), said)
+        if said.narrows or self._relates(said):
+            asking = said.raw.rstrip().endswith("?")
+            wish = frame.wish if asking else self._settled_on(frame.wish)
+            return replace(self._continue(wish, said), asking=asking)
         return None
+
+    def _relates(self, said: Said) -> bool:
+        """Whether it speaks of a day or time only in relation to the one on the table."""
+        return bool(self._neighbour(said) or self._later(said) or self._k.patterns["unchanged"].search(said.mended))
 
     def _settled_on(self, wish: Wish) -> Wish:
         """Whoever picks from an offer wants it, though it began as a question."""
@@ -408,9 +417,9 @@ class _Step:
             # What stands in the text is no mention of a record, a day or a time.
             said = self._reader.say(said.raw.replace(text, " ").strip(), self._today)
             wish = replace(wish, mention=said.raw)
-        if self._k.patterns["that_day"].search(said.mended) and frame.wish is not None:
-            if (day := frame.wish.values.get(self._k.day_slot.name)) and not said.days:
-                wish = wish.with_value(self._k.day_slot.name, day)
+        spoken_of = frame.wish.values.get(self._k.day_slot.name) if frame.wish is not None else None
+        if spoken_of and not said.days and self._k.patterns["that_day"].search(said.mended):
+            wish = wish.with_value(self._k.day_slot.name, spoken_of)
         explicit = tuple(t for t in said.times if t.relation == "at" and (t.explicit or said.days))
         wish = narrow(wish, replace(said, times=explicit), self._today)
         self._note_constraints(said)
@@ -467,17 +476,17 @@ class _Step:
                 return [replace(wish, mention=value) for value in values]
         return [wish]
 
-    def _unclear(self, said: Said) -> Wish:
-        frame = self._frame
-        if frame.wish is not None and frame.asked == self._k.record_slot.name:
-            return replace(frame.wish, mention=said.raw)
-        points = frame.shown is not None and frame.shown.kind == self._k.record_slot.name and said.numbers
+    def _unclear(self, said: Said) -> list[Wish]:
+        """No intent stands out: a record with a day or time is to be booked, one alone to be described."""
+        frame, shown, record = self._frame, self._frame.shown, self._k.record_slot.name
+        if frame.wish is not None and frame.asked == record:
+            return [replace(frame.wish, mention=said.raw)]
+        points = shown is not None and shown.kind == record and bool(said.numbers or said.positions)
         if (said.days or said.times) and (frame.focus or said.names_record or points):
-            intent = self._k.intents[self._k.block["bare_day"]]
-            return self._begun(Guess(intent, 1.0, 1.0), said)[0]
-        if said.names_record:
-            return Wish(self._k.block["bare_record"], mention=said.raw, raw=said.raw)
-        return Wish("unknown", raw=said.raw)
+            return self._begun(Guess(self._k.intents[self._k.block["bare_day"]], 1.0, 1.0), said)
+        if said.names_record or points:
+            return [Wish(self._k.block["bare_record"], mention=said.raw, raw=said.raw)]
+        return [Wish("unknown", raw=said.raw)]
 
     # -- doing it -----------------------------------------------------------------------------------------------
 

@@ -58,6 +58,15 @@ class Proposal:
     remark: str = ""
 
 
+class Instead(Exception):
+    """The record's state makes this another intent: who asks for days of a planned visit wants to move it."""
+
+    def __init__(self, intent: str, wish: Wish) -> None:
+        super().__init__(intent)
+        self.intent = intent
+        self.wish = wish
+
+
 class Answered(Exception):
     """The attempt ends here with something to say."""
 
@@ -118,6 +127,8 @@ class Pursuit:
             if intent.goal is None:
                 return self._say(intent, wish)
             return self._reach(self._k.goals[intent.goal], intent, wish)
+        except Instead as other:
+            return self.pursue(replace(other.wish, intent=other.intent))
         except Answered as answered:
             return answered.fragment
 
@@ -350,6 +361,9 @@ class Pursuit:
 
     def _fit(self, record: JsonObject, goal: Goal, wish: Wish) -> JsonObject:
         """End the attempt when the record's own state rules the goal out."""
+        for field, intents in self._k.intents[wish.intent].tell.get("instead", {}).items():
+            if intent := intents.get(str(record.get(field))):
+                raise Instead(intent, wish.with_value(self._k.record_slot.name, record[self._k.record_slot.key]))
         for field, answers in goal.unfit.items():
             if answer := answers.get(str(record.get(field))):
                 text = self.render(answer, record=record, office=self.office(record))
@@ -489,11 +503,12 @@ class Pursuit:
                 Fragment(text, "?" in text, slot.name, Shown(slot.name, tuple(times)), cleared, self._key(record))
             )
         points = all(_is_point(w) for w in windows) and bool(wish.times)
-        if len(fitting) == 1 and (wish.times or wish.pick) and not (intent.tell.get("inquires") and not points):
+        asks = intent.tell.get("inquires") or wish.asking
+        if len(fitting) == 1 and (wish.times or wish.pick) and not (asks and not points):
             return fitting[0]
         if points:
             return fitting[0]
-        if wish.pick and not intent.tell.get("inquires"):
+        if wish.pick and not asks:
             return fitting[0] if wish.pick == "earliest" else fitting[-1]
         text = self.render(
             slot.ask, times=fitting, all=len(fitting) == len(times), wish=wish, record=record, offer=offer

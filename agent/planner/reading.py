@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
 from rapidfuzz import fuzz
 
-from agent.dates import DateMention, ImpossibleDate, TimeMention, find_dates, find_times
+from agent.dates import END_OF_DAY, DateMention, ImpossibleDate, TimeMention, find_dates, find_times
 from agent.planner.frame import Window, Wish
 from agent.planner.intents import Guess, Intent
 from agent.planner.knowledge import Knowledge
@@ -90,6 +90,9 @@ class Reader:
 
     def _parts(self, sentence: str) -> list[str]:
         """A sentence cut at connectors, but only where both sides want something."""
+        best = self._best(sentence)
+        if best is not None and best.cue >= self._k.thresholds["whole"]:
+            return [sentence]
         pieces = [p for p in self._k.patterns["connector"].split(sentence) if p and p.strip(" ,")]
         if len(pieces) < 2:
             return [sentence]
@@ -153,7 +156,7 @@ class Reader:
         cut = max((m.end() for m in k.patterns["change"].finditer(expanded)), default=0)
         days = _latest([d for d in found if isinstance(d, DateMention)], cut)
         times = _latest(find_times(expanded), cut)
-        times = self._wished_times(expanded, times)
+        times = [t for t in self._wished_times(expanded, times) if t.kind == "point" or not _whole_day(t)]
         taken = [d.span for d in found] + [t.span for t in times if t.explicit]
         free = _blank(plain, taken)
         fields = {
@@ -163,8 +166,8 @@ class Reader:
         }
         pick = "earliest" if k.patterns["earliest"].search(mended) else None
         pick = pick or ("latest" if k.patterns["latest"].search(mended) else None)
-        if pick is None and any(t.preference == "earliest" for t in times):
-            pick = "earliest"
+        if pick is None:
+            pick = next((t.preference for t in times if t.preference != "none"), None)
         return Said(
             raw=text,
             mended=mended,
@@ -196,7 +199,10 @@ class Reader:
         """The free text that an intent carries, as written."""
         for pattern in intent.captures:
             if match := pattern.search(text):
-                return match.group("text").strip().strip("\"'“”").strip() or None
+                captured = match.group("text").strip().strip("\"'“”").strip()
+                mended = self._k.lexicon.mend(captured)
+                if captured and not any(cue.search(mended) for cue, weight in intent.cues if weight > 1):
+                    return captured
         return None
 
     def places(self, text: str, locations: Sequence[Location]) -> list[Location]:
@@ -260,6 +266,11 @@ def _day_windows(mentions: Sequence[DateMention], today: date) -> tuple[list[Win
         elif m.relation == "not" and m.kind != "recurring_weekday":
             not_days.append(Window(start, end))
     return windows, not_days, weekdays
+
+
+def _whole_day(mention: TimeMention) -> bool:
+    """ "As soon as possible" says nothing of the hour."""
+    return mention.start == time(0) and mention.end == END_OF_DAY
 
 
 def time_windows(times: Sequence[TimeMention]) -> list[Window]:
