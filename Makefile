@@ -38,8 +38,8 @@ fmt: ## Format and fix what can be fixed
 	@$(IN) ruff format .
 	@$(IN) ruff check --fix .
 
-bench: ## Measure CPU and wall time per turn, start-up and memory
-	@$(IN) python -m tests.load.bench $(ARGS)
+bench: ## Measure the CPU of a turn (ARGS="500" turns)
+	@$(IN) python -m tests.load.bench_turn $(ARGS)
 
 frontend: ## Build the page into backend/static when its sources changed
 	@$(PAGE) build
