@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "react";
+import { useLayoutEffect, useRef } from "react";
 
 import { type Conversation, isBusy } from "@/app/conversation-state";
 import { QuestionCard } from "@/features/turn/QuestionCard";
@@ -78,27 +78,19 @@ function Welcome({ onSend }: Pick<Props, "onSend">) {
   );
 }
 
-/** Keeps the end in view while it grows, unless the person has scrolled up to read. */
+/** Keeps the end in view while the conversation grows, unless the person has scrolled up to read. */
 function useKeptAtEnd(conversation: Conversation) {
   const scroller = useRef<HTMLDivElement>(null);
-  const atEnd = useRef(true);
-  const count = useRef(0);
+  const before = useRef({ height: 0, turns: 0 });
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = scroller.current;
-    if (!element) return undefined;
-    const onScroll = () => {
-      atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_END_PX;
-    };
-    element.addEventListener("scroll", onScroll, { passive: true });
-    return () => element.removeEventListener("scroll", onScroll);
-  }, []);
-
-  useEffect(() => {
-    const element = scroller.current;
-    const grown = conversation.turns.length !== count.current;
-    count.current = conversation.turns.length;
-    if (element && (atEnd.current || grown)) element.scrollTop = element.scrollHeight;
+    if (!element) return;
+    const { height, turns } = before.current;
+    // What was the end before this change may lie above or, when something was taken away, below the end now.
+    const wasAtEnd = element.scrollTop + element.clientHeight >= Math.min(height, element.scrollHeight) - NEAR_END_PX;
+    if (wasAtEnd || conversation.turns.length !== turns) element.scrollTop = element.scrollHeight;
+    before.current = { height: element.scrollHeight, turns: conversation.turns.length };
   }, [conversation]);
 
   return scroller;

@@ -38,7 +38,7 @@ export function Composer({ busy, inputRef, onSend }: Props) {
           ref={inputRef}
           aria-label="Message"
           aria-describedby="composer-note"
-          placeholder="Ask about a visit, or say what you need"
+          placeholder="Write a message"
           rows={1}
           value={draft}
           onChange={(event) => setDraft(event.target.value)}

@@ -12,16 +12,7 @@ interface Props {
 export function PartCard({ part, told, onChoose }: Props) {
   switch (part.kind) {
     case "projects":
-      if (part.projects.every((project) => told.includes(project.orderNumber))) {
-        return <Choices label="Find dates for" choices={bookable(part.projects)} onChoose={onChoose} />;
-      }
-      return (
-        <ul className="part projects" aria-label="Projects">
-          {part.projects.map((project) => (
-            <Project key={project.orderNumber} project={project} onChoose={onChoose} />
-          ))}
-        </ul>
-      );
+      return <Projects projects={part.projects} told={told} onChoose={onChoose} />;
     case "choices":
       return <Choices label={part.label} choices={part.choices} onChoose={onChoose} />;
     case "receipt":
@@ -46,6 +37,23 @@ export function PartCard({ part, told, onChoose }: Props) {
   }
 }
 
+/** A list where the reply has none, and otherwise only what can be chosen from the list in the reply. */
+function Projects({ projects, told, onChoose }: { projects: ProjectLine[] } & Omit<Props, "part">) {
+  const named = projects.filter(({ orderNumber, title }) => told.includes(orderNumber) || told.includes(title));
+  if (named.length === 1) return null; // it was looked up, not listed
+  if (named.length === projects.length) {
+    return <Choices label="Find dates for" choices={bookable(projects)} onChoose={onChoose} />;
+  }
+  if (named.length > 1) return <Choices label="Choose a project" choices={named.map(choiceOf)} onChoose={onChoose} />;
+  return (
+    <ul className="part projects" aria-label="Projects">
+      {projects.map((project) => (
+        <Project key={project.orderNumber} project={project} onChoose={onChoose} />
+      ))}
+    </ul>
+  );
+}
+
 function Project({ project, onChoose }: { project: ProjectLine; onChoose: Props["onChoose"] }) {
   const { message } = project;
   return (
@@ -67,10 +75,14 @@ function Project({ project, onChoose }: { project: ProjectLine; onChoose: Props[
 
 /** Projects with something to book. Titles that occur twice carry the order number. */
 function bookable(projects: ProjectLine[]): Choice[] {
-  return projects.flatMap(({ message, title, orderNumber }) => {
-    const alone = projects.filter((each) => each.title === title).length === 1;
-    return message === null ? [] : [{ message, label: alone ? title : `${title}, ${orderNumber}` }];
-  });
+  return projects.flatMap((project, _at, all) =>
+    project.message === null ? [] : { message: project.message, label: choiceOf(project, _at, all).label },
+  );
+}
+
+function choiceOf({ title, orderNumber }: ProjectLine, _at: number, among: ProjectLine[]): Choice {
+  const message = `${title}, order ${orderNumber}`;
+  return { message, label: among.filter((each) => each.title === title).length === 1 ? title : message };
 }
 
 const SHOWN_FIRST = 8;

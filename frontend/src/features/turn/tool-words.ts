@@ -25,7 +25,7 @@ function words(running: string, done: string, failed: string): Words {
 
 /** One line about a call. A gated call that waits for a yes has done nothing yet, and the line says so. */
 export function toolLine(call: ToolCall): string {
-  if (call.status === "pending") return "Prepared, waiting for your answer";
+  if (call.status === "pending") return "Prepared for your decision";
   if (call.status === "unknown") return `${plainName(call.tool)}: the outcome is not known yet`;
   const known = WORDS[call.tool];
   if (known) return known[call.state];
