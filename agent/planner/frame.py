@@ -67,7 +67,10 @@ class Wish:
     @staticmethod
     def from_json(body: JsonObject) -> Wish:
         """Inverse of `to_json`."""
-        windows = {k: tuple(Window(*pair) for pair in body.get(k, ())) for k in ("days", "not_days", "times")}
+
+        def windows(key: str) -> tuple[Window, ...]:
+            return tuple(Window(*pair) for pair in body.get(key, ()))
+
         return Wish(
             intent=body["intent"],
             values=body.get("values", {}),
@@ -76,7 +79,9 @@ class Wish:
             mention=body.get("mention", ""),
             raw=body.get("raw", ""),
             hours=body.get("hours", ""),
-            **windows,
+            days=windows("days"),
+            not_days=windows("not_days"),
+            times=windows("times"),
         )
 
 

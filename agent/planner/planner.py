@@ -306,9 +306,9 @@ class _Step:
             wish = self._after_shown(wish)
         picked = self._picked(said, wish)
         if picked is not None:
-            kind, value = picked
+            kind, choice = picked
             wish = wish.without(clock) if kind == day else wish
-            wish = replace(wish, times=() if kind == clock else wish.times).with_value(kind, value)
+            wish = replace(wish, times=() if kind == clock else wish.times).with_value(kind, choice)
             return narrow(wish, replace(said, days=()), self._today) if kind == day else wish
         if (value := wish.values.get(day)) and not said.days and (step := self._neighbour(said)):
             moved = (date.fromisoformat(value) + timedelta(days=step)).isoformat()

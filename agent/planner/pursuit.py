@@ -401,12 +401,12 @@ class Pursuit:
             old = Window(standing[slot.key], standing[slot.key])
             wish = replace(wish, days=tuple(w for w in wish.days if w != old))
         offer = self._offer(slot, wish, record)
-        offered = [d[slot.key] for d in offer[slot.path]]
+        offered: list[str] = [d[slot.key] for d in offer[slot.path]]
         asked_days = bool(wish.days or wish.weekdays)
         fitting = [d for d in offered if self._day_fits(d, wish)]
         if not fitting and asked_days:
             offer = self._offer(slot, wish, record, self._window_args(slot, wish))
-            wider = [d[slot.key] for d in offer[slot.path]]
+            wider: list[str] = [d[slot.key] for d in offer[slot.path]]
             fitting = [d for d in wider if self._day_fits(d, wish)]
             if not fitting:
                 raise Answered(self._no_day(slot, wish, record, offer, offered or wider))

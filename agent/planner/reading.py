@@ -76,6 +76,7 @@ class Reader:
 
     def clauses(self, text: str, today: date) -> list[Clause]:
         """The message as its wishes in their order; parts that want nothing by themselves join the one before."""
+        text = self._unquoted(text)
         parts: list[str] = []
         for sentence in self._k.patterns["sentence"].split(text):
             if sentence and sentence.strip():
@@ -87,6 +88,11 @@ class Reader:
             else:
                 merged.append(part)
         return [self.clause(part, today) for part in merged]
+
+    def _unquoted(self, text: str) -> str:
+        """What somebody else wrote is no wish of this person, unless it is dictated."""
+        rest = self._k.patterns["quoted"].sub(" ", text)
+        return text if not rest.strip() or self._swallows(rest) else rest
 
     def _parts(self, sentence: str) -> list[str]:
         """A sentence cut at connectors, but only where both sides want something."""
