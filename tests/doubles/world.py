@@ -201,14 +201,6 @@ class World:
 
     def turn(self, text: str, decision: Decision | None = None) -> TurnInput:
         """The next turn: what the last one left, plus this message."""
-        context = ToolContext(
-            identity=self.identity,
-            directory=OFFICES,
-            clock=self.clock,
-            state=ToolState(),
-            pf360=None,
-            callbacks=NoCallbacks(),
-        )
         return TurnInput(
             tenant="acme",
             conversation_id=self.conversation_id,
@@ -217,9 +209,20 @@ class World:
             text=text,
             history=tuple(self.history),
             pending=tuple(self.pending),
-            tools=context,
+            tools=self.context(),
             ledger=self.ledger,
             decision=decision,
+        )
+
+    def context(self) -> ToolContext:
+        """What tools know of the caller."""
+        return ToolContext(
+            identity=self.identity,
+            directory=OFFICES,
+            clock=self.clock,
+            state=ToolState(),
+            pf360=None,
+            callbacks=NoCallbacks(),
         )
 
     def keep(self, given: TurnInput, work: TurnWork) -> None:

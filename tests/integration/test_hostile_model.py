@@ -8,7 +8,7 @@ every turn has one typed end.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -18,7 +18,9 @@ from agent.providers.openai import OpenAIConfig, local
 from tests.doubles.hostile_model import MISDEEDS, answer_of
 from tests.doubles.model_server import model_server
 from tests.doubles.talk import Reply, Talk
-from tests.doubles.world import PROJECTS
+from tests.doubles.world import PROJECTS, FakeToolbox, World
+from tests.integration.simulated_office import TOOLBOX, Office
+from tools.contract import Identity, JsonObject, Prepared, ToolContext, ToolResult, ToolSpec
 
 # Said in this order; the yes comes after whatever the model made of the first two.
 MESSAGES = ("hello, what can you do?", "I'd like my flooring done on monday", "yes, go ahead", "thanks", "yes")
@@ -36,13 +38,52 @@ CLAIM = re.compile(
 )
 
 
+class WatchedToolbox(FakeToolbox):
+    """The real tools; what they wrote is noted down."""
+
+    def specs(self, groups: Sequence[str], identity: Identity) -> tuple[ToolSpec, ...]:
+        return TOOLBOX.specs(groups, identity)
+
+    async def prepare(self, name: str, args: JsonObject, ctx: ToolContext) -> Prepared:
+        return await TOOLBOX.prepare(name, args, ctx)
+
+    async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
+        result = await TOOLBOX.execute(prepared, ctx)
+        if prepared.spec.effect != "read" and result.status != "error":
+            self.writes.append((prepared.spec.name, prepared.args))
+        return result
+
+
+class SimulatedWorld(World):
+    """The real tools in front of the simulated scheduling system, as its first customer."""
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(WatchedToolbox())
+        self.caller = office.caller("c1")
+
+    def context(self) -> ToolContext:
+        return self.caller.ctx
+
+
 @pytest.fixture
-async def talk(misdeed: str) -> AsyncIterator[Talk]:
-    """A conversation with a model server that does this misdeed."""
+async def office() -> AsyncIterator[Office]:
+    """A fresh simulator, the rules of which hold afterwards."""
+    office = Office()
+    yield office
+    assert await office.upstream.broken() == {}
+    await office.http.aclose()
+
+
+@pytest.fixture(params=["fake", "simulated"])
+async def talk(misdeed: str, office: Office, request: pytest.FixtureRequest) -> AsyncIterator[Talk]:
+    """A conversation with a model server that does this misdeed, over fake tools and over the real ones."""
     async with model_server(answer_of(misdeed)) as server:
         provider = local(OpenAIConfig(base_url=server.url, model="model-1", idle_timeout_s=5))
-        yield Talk(provider)
+        talk = Talk(provider, World() if request.param == "fake" else SimulatedWorld(office))
+        yield talk
         await provider.wire.close()
+        if request.param == "simulated":
+            assert len(office.commits()) == len([w for w in talk.world.writes if w[0] != "request_human"])
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
