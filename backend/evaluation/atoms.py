@@ -24,6 +24,8 @@ TYPE_WORDS = {
 }
 TYPE_REACH = 120  # characters between a category and the type that goes with it
 STREET_REACH = 200
+# A line break separates: more so from what stands before, since items begin with what they are.
+LINE_AFTER, LINE_BEFORE = 100, 200
 
 
 def check_atom(atom: str) -> str:
@@ -110,13 +112,13 @@ def _order_number(number: str) -> re.Pattern[str]:
 def _has_type(place: tuple[int, int], project: Project, plain: str) -> bool:
     """The type next to the category is this one (or stands beside it: "installation or measurement")."""
     types = sorted(
-        (_gap(place, found.span()), found.span(), name)
+        (_distance(place, found.span(), plain), found.span(), name)
         for name, pattern in TYPE_WORDS.items()
         for found in re.finditer(rf"\b{pattern}\b", plain, re.IGNORECASE)
         # a type word inside the category ("Deck Repair") is not the type
         if found.end() <= place[0] or found.start() >= place[1]
     )
-    types = [entry for entry in types if entry[0] <= TYPE_REACH]
+    types = [entry for entry in types if _gap(place, entry[1]) <= TYPE_REACH]
     wanted = project.type.lower()
     if not types:
         return False
@@ -141,12 +143,19 @@ def _has_street(place: tuple[int, int], project: Project, rivals: list[Project],
     """The street next to the category is this project's, not that of one that is otherwise the same."""
     own = _nearest_street(place, project, plain)
     others = [gap for rival in rivals if (gap := _nearest_street(place, rival, plain)) is not None]
-    return own is not None and own <= STREET_REACH and all(own <= gap for gap in others)
+    return own is not None and own <= STREET_REACH + LINE_BEFORE and all(own <= gap for gap in others)
 
 
 def _nearest_street(place: tuple[int, int], project: Project, plain: str) -> int | None:
-    gaps = [_gap(place, found.span()) for found in project.street_pattern.finditer(plain)]
+    gaps = [_distance(place, found.span(), plain) for found in project.street_pattern.finditer(plain)]
     return min(gaps, default=None)
+
+
+def _distance(place: tuple[int, int], other: tuple[int, int], plain: str) -> int:
+    """How far apart two places are, for deciding which belong together."""
+    if other[0] >= place[1]:
+        return _gap(place, other) + LINE_AFTER * plain.count("\n", place[1], other[0])
+    return _gap(place, other) + LINE_BEFORE * plain.count("\n", other[1], place[0])
 
 
 def _gap(one: tuple[int, int], other: tuple[int, int]) -> int:
