@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +54,8 @@ def run(*, host: str | None = None, port: int | None = None, data_dir: str | Non
         return complain(str(error))
     except SettingsError as error:
         return complain("The configuration cannot be used:", *str(error).splitlines())
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:  # stopped while starting
         return 130
-    except asyncio.CancelledError:  # SIGTERM while starting
-        return 143
     return 0
 
 
@@ -85,12 +83,30 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Stop:
+    """Ctrl-C, SIGTERM and a closed terminal, for the whole life of the process: each stops everything in order.
+
+    The server's own handlers would raise the signal once more when it has ended, in the middle of stopping the stores.
+    """
+
+    def __init__(self) -> None:
+        self.server: uvicorn.Server | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._starting = task
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._on, number)
+
+    def _on(self, number: signal.Signals) -> None:
+        if self.server:
+            self.server.handle_exit(number, None)
+        else:
+            self._starting.cancel()
+
+
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     began = time.monotonic()
-    # Until the server takes the signals over, SIGTERM ends the start as Ctrl-C does: what was started is stopped.
-    current = asyncio.current_task()
-    assert current is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    stop = Stop()
     # Our imports take longer than the stores' start; both go on at once.
     imports = asyncio.create_task(asyncio.to_thread(_import_application))
     try:
@@ -99,7 +115,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             await imports
             server = _server(around)
             _announce(around, listener, server, began)
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+            stop.server = server
             await server.serve(sockets=[listener])
     finally:
         await asyncio.wait([imports])
@@ -174,9 +190,12 @@ def _server(around: Surroundings) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(around.settings.drain_seconds)),
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
+    return server
 
 
 def _announce(around: Surroundings, listener: socket.socket, server: uvicorn.Server, began: float) -> None:

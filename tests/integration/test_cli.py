@@ -1,0 +1,156 @@
+"""`outcrop serve` and its companions as processes of their own, with every socket beyond loopback refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FORGOTTEN = ("LLM_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
+
+
+STARTED: "list[subprocess.Popen[str]]" = []
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, without any configuration of ours, and with the guard against other machines."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(FORGOTTEN)}
+    return {**kept, "PYTHONPATH": f"{ROOT / 'tests' / 'loopback_only'}{os.pathsep}{ROOT}", **more}
+
+
+def outcrop(*arguments: str, stdin: str = "", cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "backend", *arguments],
+        input=stdin, capture_output=True, text=True, cwd=cwd, env=environment(**more), timeout=60, check=False,
+    )  # fmt: skip
+
+
+@dataclass
+class Served:
+    """A running `outcrop serve`."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def serve(folder: Path) -> Served:
+    """Start it and wait until it answers."""
+    port = free_port()
+    with (folder / "serve.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backend", "serve"], text=True, cwd=folder, stdout=log, stderr=log,
+            env=environment(PORT=str(port), OUTCROP_DATA_DIR=str(folder / "data")),
+        )  # fmt: skip
+    STARTED.append(process)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, (folder / "serve.log").read_text()
+        try:
+            if httpx.get(f"{url}/healthz", trust_env=False).status_code == 200:
+                return Served(process, url, folder)
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError((folder / "serve.log").read_text())
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Directly below the temporary folder, where the account that root's PostgreSQL runs as can reach it.
+    made = Path(tempfile.mkdtemp(prefix="outcrop-cli-"))
+    made.chmod(0o711)
+    yield made
+    for process in STARTED:
+        if process.poll() is None:  # a test failed before it could stop it
+            process.kill()
+            process.wait()
+    STARTED.clear()
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def test_serve_starts_all_answers_and_stops_all(folder: Path) -> None:
+    """No network: a turn with a tool call is answered; Ctrl-C leaves no process; data survives; so does kill -9."""
+    served = serve(folder)
+    body = {"message": "show my projects"}
+    first = httpx.post(f"{served.url}/api/v1/chat", json=body, trust_env=False, timeout=30).json()
+    assert first["status"] == "completed"
+    assert [call["status"] for call in first["tool_calls"]] == ["ok"]
+    said = outcrop("chat", "--url", served.url, "--as", "c2", stdin="hello\n/quit\n", cwd=folder)
+    assert said.returncode == 0
+    assert len(said.stdout.splitlines()) > 1
+
+    again = outcrop("serve", "--port", served.url.rsplit(":", 1)[1], cwd=folder)
+    assert again.returncode == 1
+    assert "Cannot listen" in again.stderr
+    taken = outcrop("serve", "--port", str(free_port()), "--data-dir", str(folder / "data"), cwd=folder)
+    assert taken.returncode == 1
+    assert "in use by process" in taken.stderr
+
+    children = served.children
+    assert len(children) >= 3
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(timeout=20) == 0
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+    for ending in (signal.SIGKILL, signal.SIGTERM):
+        served = serve(folder)
+        messages = httpx.get(f"{served.url}/api/v1/sessions/{first['session_id']}/messages", trust_env=False).json()
+        assert messages["messages"][0]["body"]["text"] == "show my projects"
+        served.process.send_signal(ending)
+        served.process.wait(timeout=20)
+    text = (folder / "serve.log").read_text()
+    assert "Traceback" not in text
+    assert "offline planner" in text
+
+
+def test_doctor_names_what_is_wrong_and_how_to_mend_it(folder: Path, database_url: str, redis_url: str) -> None:
+    """All well, then each dependency away."""
+    well = outcrop("doctor", cwd=folder, DATABASE_URL=database_url, REDIS_URL=redis_url, PORT=str(free_port()))
+    assert well.returncode == 0, well.stdout
+    ill = outcrop(
+        "doctor", cwd=folder, DATABASE_URL="postgresql://a:b@127.0.0.1:9/c", REDIS_URL="redis://127.0.0.1:9/0",
+        LLM_PROVIDER="local", LLM_API_URL="http://127.0.0.1:9/v1", LLM_MODEL="m", PF360_API_URL="http://127.0.0.1:9",
+        PF360_JWT_SECRET="x" * 40,
+    )  # fmt: skip
+    assert ill.returncode == 1
+    for key in ("DATABASE_URL", "REDIS_URL", "LLM_API_URL", "PF360_API_URL", "LLM_PROVIDER=offline"):
+        assert key in ill.stdout
+    assert "Traceback" not in ill.stderr
+
+
+def test_wrong_configuration_is_told_all_at_once(folder: Path) -> None:
+    """Every wrong key with its fix, nothing started."""
+    answer = outcrop("serve", cwd=folder, PORT="x", HOST="0.0.0.0", REDIS_URL="nonsense", SESSION_IDLE_SECONDS="0")  # noqa: S104
+    assert answer.returncode == 1
+    for key in ("PORT", "HOST", "REDIS_URL", "SESSION_IDLE_SECONDS"):
+        assert f"{key}:" in answer.stderr
+    assert "loopback" in answer.stderr
+    missing = outcrop("serve", cwd=folder, LLM_PROVIDER="local", PF360_API_URL="http://127.0.0.1:9")
+    for key in ("LLM_API_URL", "LLM_MODEL", "PF360_JWT_SECRET"):
+        assert f"{key}:" in missing.stderr
+    assert not (folder / ".outcrop").exists()
