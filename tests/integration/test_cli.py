@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FORGOTTEN = ("LLM_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
 
 
-STARTED: "list[subprocess.Popen[str]]" = []
+STARTED: list[subprocess.Popen[str]] = []
 
 
 def environment(**more: str) -> dict[str, str]:
