@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,7 +17,15 @@ from agent.ports import Decision
 from backend.api import sse
 from backend.api.bodies import DecisionIn, MessageIn
 from backend.api.caller import Caller, Parts
-from backend.conversations.answer import Answer, answer
+from backend.api.views import (
+    ConversationList,
+    ConversationView,
+    DemoIdentity,
+    IdentityList,
+    MessageList,
+    MessageView,
+)
+from backend.conversations.answer import Answer, OpenQuestion, answer
 from backend.conversations.service import TurnRequest
 from backend.conversations.turn import Turn
 from backend.records import conversations
@@ -92,13 +99,13 @@ async def whole(turn: Turn) -> Answer:
     return answer(turn.conversation_id, turn.turn_id, frames, await turn.pending())
 
 
-@router.get("/sessions/{session_id}", tags=["conversations"])
+@router.get("/sessions/{session_id}", response_model=ConversationView, tags=["conversations"])
 async def show_session(session_id: UUID, caller: Caller, parts: Parts) -> Response:
     """One conversation: whether a reply is being made (`running_turn_id`), and which questions are open."""
     return json(_session(await conversations.conversation(parts.db, caller, session_id)))
 
 
-@router.get("/sessions/{session_id}/messages", tags=["conversations"])
+@router.get("/sessions/{session_id}/messages", response_model=MessageList, tags=["conversations"])
 async def list_messages(
     session_id: UUID,
     caller: Caller,
@@ -109,17 +116,12 @@ async def list_messages(
     """Messages numbered above `after`, oldest first; `next` is the `after` of the next page, null at the end."""
     theirs = await conversations.conversation(parts.db, caller, session_id)
     found = await conversations.messages(parts.db, caller, session_id, after, limit)
-    return json(
-        {
-            "session_id": session_id,
-            "message_count": theirs.messages,
-            "messages": [_message(each) for each in found],
-            "next": found[-1].seq if len(found) == limit and found[-1].seq < theirs.messages else None,
-        }
-    )
+    more = len(found) == limit and found[-1].seq < theirs.messages
+    page = [_message(each) for each in found]
+    return json(MessageList(session_id, theirs.messages, page, found[-1].seq if more else None))
 
 
-@router.get("/conversations", tags=["conversations"])
+@router.get("/conversations", response_model=ConversationList, tags=["conversations"])
 async def list_conversations(
     caller: Caller,
     parts: Parts,
@@ -129,48 +131,46 @@ async def list_conversations(
     """The caller's conversations, newest first; `next` is the cursor of the next page, null at the end."""
     found = await conversations.conversations(parts.db, caller, limit + 1, _read_cursor(cursor))
     page, more = found[:limit], len(found) > limit
-    return json({"conversations": [_session(each) for each in page], "next": _cursor(page[-1]) if more else None})
+    return json(ConversationList([_session(each) for each in page], _cursor(page[-1]) if more else None))
 
 
-@router.get("/identities", tags=["demo"])
+@router.get("/identities", response_model=IdentityList, tags=["demo"])
 async def list_identities(parts: Parts) -> Response:
     """Demo identities for the header `x-demo-identity`; empty where identity must be proven."""
     locations = parts.directory.locations
-    return json(
-        {
-            "identities": [
-                {
-                    "key": key,
-                    "default": key == parts.identities.default,
-                    "label": who.label,
-                    "role": who.identity.role,
-                    "customer_type": who.identity.customer_type,
-                    "locations": [locations[client].label for client in who.identity.clients if client in locations],
-                }
-                for key, who in parts.identities.identities.items()
-            ],
-            "agent": parts.agent,
-            "answered_by": parts.answered_by,
-        }
+    identities = [
+        DemoIdentity(
+            key=key,
+            default=key == parts.identities.default,
+            label=who.label,
+            role=who.identity.role,
+            customer_type=who.identity.customer_type,
+            locations=[locations[client].label for client in who.identity.clients if client in locations],
+        )
+        for key, who in parts.identities.identities.items()
+    ]
+    return json(IdentityList(identities, parts.agent, parts.answered_by))
+
+
+def _session(each: Conversation) -> ConversationView:
+    return ConversationView(
+        session_id=each.conversation_id,
+        status="running" if each.running_turn_id else "idle",
+        agent=each.agent,
+        title=each.title,
+        created_at=each.created_at,
+        updated_at=each.updated_at,
+        turns=each.turns,
+        messages=each.messages,
+        running_turn_id=each.running_turn_id,
+        pending_actions=tuple(OpenQuestion(**question) for question in each.pending),
     )
 
 
-def _session(each: Conversation) -> dict[str, Any]:
-    body = asdict(each)
-    return {
-        "session_id": body.pop("conversation_id"),
-        "status": "running" if each.running_turn_id else "idle",
-        "pending_actions": body.pop("pending"),
-        **body,
-    }
-
-
-def _message(each: StoredMessage) -> dict[str, Any]:
-    """A message in the neutral transcript's form; a provider's private state stays here."""
+def _message(each: StoredMessage) -> MessageView:
+    """A provider's private state stays here."""
     body = {key: value for key, value in each.body.items() if key not in ("state", "provider")}
-    return {
-        "seq": each.seq, "turn_id": each.turn_id, "role": each.role, "body": body, "created_at": each.created_at
-    }  # fmt: skip
+    return MessageView(each.seq, each.turn_id, each.role, body, each.created_at)
 
 
 def _cursor(last: Conversation) -> str:

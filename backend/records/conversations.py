@@ -16,12 +16,19 @@ from backend.identity.principal import Principal
 from backend.records.database import THEIRS, Database, scope
 from backend.records.pending import pending_actions
 
-OPEN = "('accepted', 'running')"
+RUNNING = (
+    """(SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN ('accepted', 'running')) AS running"""
+)
+TITLE = """(SELECT left(m.body->>'text', 80) FROM messages m WHERE m.conversation_id = c.id AND m.role = 'user'
+            ORDER BY m.seq LIMIT 1) AS title"""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One conversation. `running_turn_id` is set while a reply is being made; `pending` are the open questions."""
+    """One conversation. `running_turn_id` is set while a reply is being made; `pending` are the open questions.
+
+    `title` is how its first message begins.
+    """
 
     conversation_id: UUID
     agent: str
@@ -30,6 +37,7 @@ class Conversation:
     turns: int
     messages: int
     running_turn_id: UUID | None
+    title: str | None
     pending: tuple[dict[str, Any], ...] = ()
 
 
@@ -71,7 +79,7 @@ async def conversation(db: Database, caller: Principal, conversation_id: UUID) -
     """One conversation of the caller; `NotFound` otherwise."""
     row = await db.row(
         f"""SELECT c.*,
-                (SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN {OPEN}) AS running,
+                {RUNNING}, {TITLE},
                 (SELECT json_agg(json_build_object('pending_id', p.id, 'tool', p.tool, 'args', p.args,
                                                    'summary', p.summary, 'expires_at', p.expires_at)
                                  ORDER BY p.created_at)
@@ -91,7 +99,7 @@ async def conversations(
     """The caller's conversations, newest first, older than `before` (creation time and id)."""
     rows = await db.rows(
         f"""SELECT c.*,
-                (SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN {OPEN}) AS running
+                {RUNNING}, {TITLE}
             FROM conversations c
             WHERE {THEIRS} AND ($4::timestamptz IS NULL OR (c.created_at, c.id) < ($4, $5))
             ORDER BY c.created_at DESC, c.id DESC LIMIT $3""",
@@ -165,6 +173,7 @@ def _conversation(row: Any, pending: tuple[dict[str, Any], ...] = ()) -> Convers
         turns=row["last_turn"],
         messages=row["last_message"],
         running_turn_id=row["running"],
+        title=row["title"],
         pending=pending,
     )
 

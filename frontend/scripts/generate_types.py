@@ -54,7 +54,9 @@ def literal(value: object) -> str:
 def body_of(schema: Schema, *, filled: bool = False) -> str:
     """The fields of an object. `filled`: none is ever left out."""
     required = set(schema["properties"] if filled else schema.get("required", ()))
-    fields = (f"  {name}{'' if name in required else '?'}: {type_of(each)};" for name, each in schema["properties"].items())
+    fields = (
+        f"  {name}{'' if name in required else '?'}: {type_of(each)};" for name, each in schema["properties"].items()
+    )
     return "{\n" + "\n".join(fields) + "\n}"
 
 
@@ -82,9 +84,20 @@ def events() -> list[str]:
 
 def resources(taken: set[str]) -> list[str]:
     """The schemas of the REST resources, but for those in `taken`."""
-    from backend.app import openapi_document
+    from backend.app import create_app
+    from backend.settings import Settings
 
-    schemas: dict[str, Schema] = openapi_document()["components"]["schemas"]
+    nowhere: dict[str, Any] = {
+        "llm_provider": "offline",
+        "database_url": "postgresql://nobody@127.0.0.1/none",
+        "redis_url": "redis://127.0.0.1",
+        "pf360_api_url": "http://127.0.0.1",
+        "pf360_jwt_secret": "unused",
+        "pf360_clock": "live",
+        "pf360_admin_url": None,
+    }
+    document = create_app(Settings(_env_file=None, **nowhere)).openapi()
+    schemas: dict[str, Schema] = document["components"]["schemas"]
     return [declaration(name, each, filled=False) for name, each in sorted(schemas.items()) if name not in taken]
 
 

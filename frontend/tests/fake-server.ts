@@ -1,7 +1,6 @@
 import { vi } from "vitest";
 
-import type { TurnEvent } from "@/shared/api-types";
-import type { ConversationView, MessageView } from "@/shared/resources";
+import type { ConversationView, MessageView, TurnEvent } from "@/shared/api-types";
 
 export const CONVERSATION = "0192aaaa-0000-7000-8000-000000000001";
 export const TURN = "0192bbbb-0000-7000-8000-000000000001";
@@ -53,6 +52,7 @@ export function view(facts: Partial<ConversationView> = {}): ConversationView {
     status: "idle",
     pending_actions: [],
     agent: "scheduling",
+    title: "hello",
     created_at: "2026-03-11T13:30:00Z",
     updated_at: "2026-03-11T13:30:00Z",
     turns: 1,

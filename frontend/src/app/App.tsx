@@ -3,7 +3,7 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { rememberedIdentity, rememberIdentity, writeAddress } from "@/app/place";
 import { Workspace } from "@/app/Workspace";
 import { asProblem, Client, isAbort, type Problem } from "@/shared/client";
-import type { IdentityList } from "@/shared/resources";
+import type { IdentityList } from "@/shared/api-types";
 
 /** Finds out who may be chosen, then shows the workspace of one identity. */
 export function App() {

@@ -10,7 +10,7 @@ import { ConversationList } from "@/features/conversations/ConversationList";
 import { IdentityChoice } from "@/features/identity/IdentityChoice";
 import { StatusLine } from "@/features/status/StatusLine";
 import type { Client } from "@/shared/client";
-import type { IdentityList } from "@/shared/resources";
+import type { IdentityList } from "@/shared/api-types";
 import type { Brain } from "@/shared/turn";
 
 interface Props {

@@ -1,11 +1,10 @@
 import { useCallback, useEffect, useMemo, useReducer, useRef } from "react";
 
 import { change, EMPTY, type Change, type Conversation } from "@/app/conversation-state";
-import type { TurnEvent } from "@/shared/api-types";
+import type { OpenQuestion, TurnEvent } from "@/shared/api-types";
 import { asProblem, type Client, type Decision, isAbort } from "@/shared/client";
 import { type Source, wholeTurn } from "@/shared/event-stream";
 import { turnsOf } from "@/shared/history";
-import type { PendingView } from "@/shared/resources";
 import { newTurn, type Question, type Turn } from "@/shared/turn";
 
 const DECISION_WORDS: Record<Decision, string> = { confirm: "Confirm", decline: "Decline" };
@@ -139,7 +138,7 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
   return [conversation, actions];
 }
 
-function question(pending: PendingView): Question {
+function question(pending: OpenQuestion): Question {
   const { pending_id: pendingId, tool, summary, expires_at: expiresAt } = pending;
   return { pendingId, tool, summary, expiresAt };
 }

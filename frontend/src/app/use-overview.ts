@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useState } from "react";
 
 import type { Client, Readiness } from "@/shared/client";
-import type { ConversationView } from "@/shared/resources";
+import type { ConversationView } from "@/shared/api-types";
 
 /** What stands around a conversation. `ready` is null until the server has answered. */
 export interface Overview {

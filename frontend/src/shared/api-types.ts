@@ -148,8 +148,8 @@ export interface TurnCompleted {
   status: "completed" | "waiting" | "failed" | "cancelled";
   text: string;
   specialist: string;
-  usage?: JsonObject;
-  timings?: JsonObject;
+  usage: JsonObject;
+  timings: JsonObject;
 }
 
 /** The turn ended with a typed error; nothing that had been committed is lost. */
@@ -188,3 +188,140 @@ export interface Usage {
 }
 
 export type TurnEvent = TurnStarted | ModelStarted | TextDelta | ReasoningDelta | ToolRequested | ConfirmationRequired | ClientActionRequired | ToolStarted | ToolFinished | RetrievalFinished | Citation | RouteChanged | Usage | TurnCompleted | TurnFailed | TurnCancelled;
+
+/** What a turn came to. `failure` is set when it failed or was cancelled. */
+export interface Answer {
+  session_id: string;
+  turn_id: string;
+  status?: string;
+  text?: string;
+  specialist?: string;
+  tool_calls?: CallMade[];
+  pending_actions?: OpenQuestion[];
+  citations?: Source[];
+  parts?: JsonObject[];
+  usage?: JsonObject;
+  timings?: JsonObject;
+}
+
+/** One tool call with its effective arguments. */
+export interface CallMade {
+  tool: string;
+  args: JsonObject;
+  status: string;
+}
+
+/** One page, newest first; `next` is the cursor of the next one, null at the end. */
+export interface ConversationList {
+  conversations: ConversationView[];
+  next: string | null;
+}
+
+/** One conversation; `title` is how its first message begins, `pending_actions` are the questions still open. */
+export interface ConversationView {
+  session_id: string;
+  status: "running" | "idle";
+  agent: string;
+  title: string | null;
+  created_at: string;
+  updated_at: string;
+  turns: number;
+  messages: number;
+  running_turn_id: string | null;
+  pending_actions: OpenQuestion[];
+}
+
+/** A button under a question: settle exactly this pending action. */
+export interface DecisionIn {
+  session_id: string;
+  pending_id: string;
+  decision: "confirm" | "decline";
+}
+
+/** A choice for the header `x-demo-identity`; `default` is who asks without it. */
+export interface DemoIdentity {
+  key: string;
+  default: boolean;
+  label: string;
+  role: string;
+  customer_type: string | null;
+  locations: string[];
+}
+
+export interface HTTPValidationError {
+  detail?: ValidationError[];
+}
+
+/** Empty where identity must be proven. `answered_by` says which brain answers. */
+export interface IdentityList {
+  identities: DemoIdentity[];
+  agent: string;
+  answered_by: string;
+}
+
+/** One user message; without `session_id` a new conversation begins. */
+export interface MessageIn {
+  message: string;
+  session_id?: string | null;
+}
+
+/** One page, oldest first; `next` is the `after` of the next one, null at the end. */
+export interface MessageList {
+  session_id: string;
+  message_count: number;
+  messages: MessageView[];
+  next: number | null;
+}
+
+/** One message; `body` is the neutral transcript's form without a provider's private state. */
+export interface MessageView {
+  seq: number;
+  turn_id: string;
+  role: string;
+  body: JsonObject;
+  created_at: string;
+}
+
+/** A pending action that waits for a yes. */
+export interface OpenQuestion {
+  pending_id: string;
+  tool: string;
+  args: JsonObject;
+  summary: string;
+  expires_at: string;
+}
+
+/** One entry of `available_clients`. */
+export interface PrototypeClient {
+  client_id: string;
+  client_name?: string | null;
+  is_primary?: boolean;
+}
+
+/** Both request shapes of the prototype: `session_id` and `customer_id` may be numbers or strings. */
+export interface PrototypeMessageIn {
+  message: string;
+  session_id: string | number;
+  customer_id: string | number;
+  client_id?: string | null;
+  client_name?: string | null;
+  available_clients?: PrototypeClient[] | null;
+  customer_type?: "B2B" | "B2C" | null;
+}
+
+/** A passage that the answer rests on. */
+export interface Source {
+  document_id: string;
+  section: string;
+  start: number;
+  end: number;
+  score: number;
+}
+
+export interface ValidationError {
+  loc: (string | number)[];
+  msg: string;
+  type: string;
+  input?: JsonValue;
+  ctx?: JsonObject;
+}

@@ -1,5 +1,4 @@
-import type { TurnEvent } from "@/shared/api-types";
-import type { ConversationList, ConversationView, IdentityList, MessageList } from "@/shared/resources";
+import type { ConversationList, ConversationView, IdentityList, MessageList, TurnEvent } from "@/shared/api-types";
 import { readEvents } from "@/shared/event-stream";
 
 /** What went wrong, as a sentence for people. `correlationId` finds it in the server's logs. */

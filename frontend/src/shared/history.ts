@@ -1,6 +1,5 @@
-import type { JsonObject } from "@/shared/api-types";
+import type { JsonObject, MessageView } from "@/shared/api-types";
 import { object, objects, text } from "@/shared/json";
-import type { MessageView } from "@/shared/resources";
 import { newTurn, type ToolCall, type Turn } from "@/shared/turn";
 
 /** The turns of a stored conversation, in order. A turn begins with its user message. */

@@ -1,5 +1,5 @@
 import { moment } from "@/shared/dates";
-import type { ConversationView } from "@/shared/resources";
+import type { ConversationView } from "@/shared/api-types";
 
 interface Props {
   conversations: ConversationView[];

@@ -1,9 +1,9 @@
 import { useId } from "react";
 
-import type { Identity } from "@/shared/resources";
+import type { DemoIdentity } from "@/shared/api-types";
 
 interface Props {
-  identities: Identity[];
+  identities: DemoIdentity[];
   current: string | null;
   onChoose: (key: string) => void;
 }
