@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agent.definition import load_definition
 from backend.embedded import EmbeddedError
 from backend.evaluation import report
-from backend.evaluation.run import Knowledge, OpenSubject, Outcome, Task, run_all
+from backend.evaluation.run import Knowledge, OpenSubject, Outcome, Subject, Task, run_all
 from backend.evaluation.scenario import ScenarioError, ScenarioFile, load_scenarios
 from backend.evaluation.simulator_admin import SimulatorError
 from backend.evaluation.stack import Patience, model_environment, stack, subject, throwaway_stores
@@ -68,8 +68,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Run one after the other against this running server, whose simulator stands at PF360_ADMIN_URL "
-            "(secret in PF360_ADMIN_SECRET) with PF360_CLOCK=fixture. Its data are reset.",
+            help="Run one after the other against this running server. Its simulator, at PF360_ADMIN_URL with "
+            "PF360_ADMIN_SECRET or in the data folder, must run with PF360_CLOCK=fixture; its data are reset.",
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every conversation.")] = False,
@@ -146,10 +146,30 @@ async def _run(
 
 
 def running(settings: Settings, url: str) -> OpenSubject:
-    """The server that runs at `url`."""
-    if not settings.pf360_admin_url or not settings.pf360_admin_secret:
-        raise CannotEvaluate("--url needs PF360_ADMIN_URL and PF360_ADMIN_SECRET: the simulator has to be reset.")
-    return partial(subject, url, settings.pf360_admin_url, settings.pf360_admin_secret.get_secret_value())
+    """The server that runs at `url`, with the simulator of the configuration or else the data folder's."""
+    if settings.pf360_admin_url and settings.pf360_admin_secret:
+        return partial(_frozen, url, settings.pf360_admin_url, settings.pf360_admin_secret.get_secret_value())
+    folder = settings.outcrop_data_dir
+    try:
+        port = (folder / "simulator.port").read_text("utf-8").strip()
+        secret = json.loads((folder / "simulator.json").read_text("utf-8"))["admin_secret"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CannotEvaluate(
+            f"--url needs PF360_ADMIN_URL and PF360_ADMIN_SECRET (there is no simulator in {folder}): it has to be reset."
+        ) from error
+    return partial(_frozen, url, f"http://127.0.0.1:{port}", secret)
+
+
+@asynccontextmanager
+async def _frozen(url: str, admin_url: str, secret: str) -> AsyncIterator[Subject]:
+    """A running product whose clock stands still, as every date in the scenarios presumes."""
+    async with subject(url, admin_url, secret) as found:
+        clock = await found.simulator.clock()
+        if clock["mode"] != "fixture":
+            raise CannotEvaluate(
+                f"The simulator at {admin_url} follows the real clock: start it with PF360_CLOCK=fixture."
+            )
+        yield found
 
 
 async def _stacks(tasks: Sequence[Task], settings: Settings, jobs: int, cleanup: AsyncExitStack) -> list[OpenSubject]:

@@ -17,6 +17,9 @@ from backend.evaluation.transcript import ObservedTurn, Pending, ToolCall, Trans
 from backend.evaluation.world import World
 
 TURN_TIMEOUT_S = 120.0
+# After so many failures a careful product leaves its upstream alone for some seconds. That belongs to the conversation
+# that met them, not to the next one.
+FAULTS_TO_RECOVER_FROM, RECOVERY_S = 8, 5.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,9 @@ async def _work(
     try:
         async with open_subject() as subject:
             while not waiting.empty():
-                done.put_nowait(await run_task(waiting.get_nowait(), subject, knowledge))
+                done.put_nowait(outcome := await run_task(waiting.get_nowait(), subject, knowledge))
+                if outcome.transcript.faulted >= FAULTS_TO_RECOVER_FROM and not waiting.empty():
+                    await asyncio.sleep(RECOVERY_S)
         done.put_nowait(None)
     except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
         done.put_nowait(error)
@@ -110,7 +115,7 @@ async def converse(task: Task, subject: Subject) -> Transcript:
     scenario, simulator = task.scenario, subject.simulator
     await simulator.reset(task.file.fixture if task.file.inline else None)
     turns: list[ObservedTurn] = []
-    session_id, seen_commits, seen_requests = "", 0, len(await simulator.requests())
+    session_id, seen_commits, seen_requests, faulted = "", 0, 0, 0
     pending: tuple[Pending, ...] = ()
     for number, expected in enumerate(scenario.turns, start=1):
         for step in scenario.clock:
@@ -122,7 +127,7 @@ async def converse(task: Task, subject: Subject) -> Transcript:
         answer = await _send(subject.api, scenario.persona, body)
         duration_s = time.monotonic() - started
         commits, seen_commits = await simulator.commits(seen_commits)
-        requests = await simulator.requests()
+        requests, faulted = await simulator.requests()
         turn = read_answer(expected.user, answer, pending)
         session_id, pending = answer.get("session_id") or session_id, turn.pending
         turns.append(
@@ -136,7 +141,7 @@ async def converse(task: Task, subject: Subject) -> Transcript:
         )
         seen_requests = len(requests)
     state, tickets = await simulator.state()
-    return Transcript(tuple(turns), state, await simulator.invariants(), tickets, session_id)
+    return Transcript(tuple(turns), state, await simulator.invariants(), tickets, session_id, faulted)
 
 
 async def _send(api: httpx.AsyncClient, persona: str, body: JsonObject) -> JsonObject:

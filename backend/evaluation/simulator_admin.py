@@ -53,10 +53,11 @@ class SimulatorAdmin:
             (e["seq"] for e in entries), default=after
         )
 
-    async def requests(self) -> list[str]:
-        """Path and query of every request since the reset."""
+    async def requests(self) -> tuple[list[str], int]:
+        """Path and query of every request since the reset, and how many of them met a fault."""
         log = (await self._ask("GET", "/_sim/log"))["requests"]
-        return [f"{entry['path']}?{'&'.join(f'{k}={v}' for k, v in entry['query'].items())}" for entry in log]
+        paths = [f"{entry['path']}?{'&'.join(f'{k}={v}' for k, v in entry['query'].items())}" for entry in log]
+        return paths, sum(entry["fault"] is not None for entry in log)
 
     async def state(self) -> tuple[FinalState, tuple[str, ...]]:
         """What it holds, and the request_ids still open."""

@@ -101,3 +101,4 @@ class Transcript:
     invariants: Mapping[str, int] = field(default_factory=dict)
     tickets: tuple[str, ...] = ()  # request_ids that the simulator issued
     session_id: str = ""
+    faulted: int = 0  # requests of the product that met a fault
