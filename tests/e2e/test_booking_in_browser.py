@@ -70,6 +70,19 @@ async def test_a_reload_loses_neither_the_conversation_nor_the_question(service:
     assert booked(service) == [BOOKED]
 
 
+async def test_an_earlier_conversation_is_opened_again(service: Service, visit: Visit) -> None:
+    """New conversation puts it away; its entry in the list, found by how it began, brings it back."""
+    page = visit.page
+    await visit.say("I'd like to get my flooring put in")
+    await page.get_by_role("button", name="New conversation").click()
+    await expect(page.get_by_role("article", name="You")).to_have_count(0)
+    mine = page.get_by_role("navigation", name="My conversations")
+    await mine.get_by_role("button", name="I'd like to get my flooring put in").first.click()
+    await expect(page.get_by_role("article", name="You")).to_have_text("I'd like to get my flooring put in")
+    await page.get_by_role("button", name="Mon, Mar 16").click()
+    await expect(page.get_by_role("group", name="Open times, Mon, Mar 16")).to_be_visible()
+
+
 async def test_a_reload_picks_up_the_reply_that_is_being_made(service: Service, visit: Visit) -> None:
     """The message is sent once; after the reload its reply arrives whole."""
     page = visit.page
