@@ -1,24 +1,23 @@
 """An agent as data: what it is told, which tools it has, how its gated actions are named and restated.
 
-Loaded from a folder with `agent.yaml` (for every provider) and `planner.yaml` (what the offline planner knows).
+Loaded from a folder with `agent.yaml` (for every provider), `planner.yaml` (what the offline planner knows) and a file
+for each further language (`es.yaml`).
 Code elsewhere in this package holds no word of any domain; this is where such words stand.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined, Template
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agent.dates import say_date, say_time
+from agent.wording import GatedWording, Translation, Wording, language_of
 
 DEFINITIONS = Path(__file__).parent / "definitions"
 
@@ -97,48 +96,36 @@ class AgentDefinition:
 
     file: AgentFile
     planner: Mapping[str, Any] = field(default_factory=dict)
+    translations: Mapping[str, Translation] = field(default_factory=dict)
 
     @cached_property
-    def templates(self) -> Environment:
-        """Jinja environment for every template of the definition; undefined names are errors.
+    def wordings(self) -> dict[str, Wording]:
+        """Language -> its sentences; what a translation lacks is said in English."""
+        file = self.file
+        gated = {t: GatedWording(restate=g.restate, question=g.question, done=g.done) for t, g in file.gated.items()}
+        answers = self.planner.get("answers", {})
+        wordings = {"en": Wording(gated, file.phrases, answers)}
+        for language, own in self.translations.items():
+            wordings[language] = Wording(
+                {**gated, **own.gated}, {**file.phrases, **own.phrases}, {**answers, **own.answers}, own
+            )
+        return wordings
 
-        Filters: `day` writes "2026-03-16", or an object with such a `date`, as "Monday, March 16"; `clock` writes
-        "13:00" as "1:00 PM".
-        """
-        env = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
-        env.filters["day"] = lambda day: say_date(date.fromisoformat(day["date"] if isinstance(day, dict) else day))
-        env.filters["clock"] = lambda iso: say_time(time.fromisoformat(iso))
-        return env
-
-    @cached_property
-    def restatements(self) -> dict[str, Template]:
-        """Gated tool -> compiled restatement."""
-        return {tool: self.templates.from_string(g.restate) for tool, g in self.file.gated.items()}
-
-    @cached_property
-    def questions(self) -> dict[str, Template]:
-        """Gated tool -> compiled question."""
-        return {tool: self.templates.from_string(g.question) for tool, g in self.file.gated.items()}
+    def wording_for(self, texts: Sequence[str]) -> Wording:
+        """The sentences for a person who wrote these messages, newest first."""
+        return self.wordings[language_of(texts, self._markers)]
 
     @cached_property
-    def receipts(self) -> dict[str, Template]:
-        """Gated tool -> what to say once it is done, if no model says it."""
-        return {tool: self.templates.from_string(g.done) for tool, g in self.file.gated.items()}
+    def _markers(self) -> dict[str, re.Pattern[str]]:
+        return {name: re.compile(own.markers, re.IGNORECASE) for name, own in self.translations.items()}
 
     @cached_property
     def claims(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        """(tool, pattern) of every sentence that says a write was done."""
+        """(tool, pattern) of every sentence that says a write was done, in any language."""
         gated = ((tool, p) for tool, g in self.file.gated.items() for p in g.claims)
         ungated = ((tool, p) for tool, patterns in self.file.write_claims.items() for p in patterns)
-        return tuple((tool, re.compile(p, re.IGNORECASE)) for tool, p in (*gated, *ungated))
-
-    def phrase(self, key: str, **facts: Any) -> str:
-        """A sentence that the runtime itself says."""
-        return self._phrases[key].render(**facts).strip()
-
-    @cached_property
-    def _phrases(self) -> dict[str, Template]:
-        return {key: self.templates.from_string(text) for key, text in self.file.phrases.items()}
+        foreign = ((t, p) for own in self.translations.values() for t, patterns in own.claims.items() for p in patterns)
+        return tuple((tool, re.compile(p, re.IGNORECASE)) for tool, p in (*gated, *ungated, *foreign))
 
 
 def load_agent_file(name: str, root: Path = DEFINITIONS) -> AgentFile:
@@ -149,4 +136,8 @@ def load_agent_file(name: str, root: Path = DEFINITIONS) -> AgentFile:
 def load_definition(name: str = "scheduling", root: Path = DEFINITIONS) -> AgentDefinition:
     """Read and validate one agent's folder."""
     planner = yaml.safe_load((root / name / "planner.yaml").read_text("utf-8"))
-    return AgentDefinition(file=load_agent_file(name, root), planner=planner)
+    translations = {
+        path.stem: Translation.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        for path in sorted((root / name).glob("??.yaml"))
+    }
+    return AgentDefinition(load_agent_file(name, root), planner, translations)

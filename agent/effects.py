@@ -79,6 +79,6 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
 
 def _unknown(turn: Turn) -> ToolResult:
     """The result of an effect whose outcome nobody can tell."""
-    hint = turn.definition.phrase("unknown_outcome")
+    hint = turn.wording.phrase("unknown_outcome")
     data = {"ok": False, "code": "unknown_outcome", "user_hint": hint, "retryable": False}
     return ToolResult(status="unknown", data=data)

@@ -90,7 +90,7 @@ async def _drive(turn: Turn) -> None:
             TurnCompleted,
             status="waiting" if turn.asked else "completed",
             text=turn.text,
-            specialist=turn.specialist,
+            specialist=turn.work.specialist,
             usage=turn.usage,
             timings=turn.timings,
         )
@@ -106,6 +106,8 @@ async def _drive(turn: Turn) -> None:
 async def settle(state: State) -> None:
     """Judge the message or the button on the open pending actions, and carry out what was decided."""
     turn = state["turn"]
+    for pending in [p for p in turn.open if p.tool not in turn.definition.file.gated]:
+        turn.change(pending, "expired")  # stored by another version of the agent
     turn.verdict = _verdict(turn)
     turn.note("verdict", kind=turn.verdict.kind, reason=turn.verdict.reason)
     by_id = {pending.pending_id: pending for pending in turn.open}
@@ -208,7 +210,7 @@ def _conclude(turn: Turn, step: Step) -> Command[str]:
     if turn.untold and (fault is not None or not turn.segment):
         _tell_outcomes(turn)
     elif fault is not None and not _will_ask(turn):
-        turn.say(turn.definition.phrase({"claim": "nothing_executed", "empty": "no_answer"}.get(fault, "withheld")))
+        turn.say(turn.wording.phrase({"claim": "nothing_executed", "empty": "no_answer"}.get(fault, "withheld")))
     turn.untold.clear()
     turn.record_step((), step.state)
     return Command(goto="close" if turn.open else END)
@@ -291,9 +293,9 @@ def _tell_outcomes(turn: Turn) -> None:
             case "ok":
                 text = receipt(turn, outcome.tool, {**outcome.args, **outcome.facts})
             case "unknown":
-                text = turn.definition.phrase("unknown_outcome")
+                text = turn.wording.phrase("unknown_outcome")
             case _:
-                text = turn.definition.phrase("not_done", hint=outcome.result.data.get("user_hint", ""))
+                text = turn.wording.phrase("not_done", hint=outcome.result.data.get("user_hint", ""))
         turn.say_paragraph(text)
     turn.untold.clear()
 
@@ -304,7 +306,7 @@ def _give_up(turn: Turn, reason: str, *, always: bool = False) -> None:
     if turn.untold:
         _tell_outcomes(turn)
     elif always or turn.text or turn.outcomes:
-        turn.say_paragraph(turn.definition.phrase("gave_up"))
+        turn.say_paragraph(turn.wording.phrase("gave_up"))
     else:
         raise TurnLimit(reason)
 

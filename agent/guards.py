@@ -47,6 +47,7 @@ _PHONE = re.compile(
     r"(?<![\w-])(?:\+?\d{1,3}[ .-]?)?(?:\(\d{3}\)|\d{3})[ .-]?\d{3}[ .-]?\d{4}(?!\w)"
     r"|(?<![\w-])\d{3}[ .-]\d{4}(?![\w-])"
 )
+_QUOTE = re.compile(r'"([^"]{3,600})"')
 _DIGIT = re.compile(r"\d")
 _GAP = re.compile(r"(?<=\d)[\s.,-]+(?=\d)")
 _WORD = re.compile(r"[^\W_]+")
@@ -112,6 +113,7 @@ class Rules:
         lowered = plain.lower()
         if not any(stem in lowered for stem in self._definition.file.claim_stems):
             return False
+        plain = _QUOTE.sub(self._without_data, plain)
         window = f"{before} {plain}" if before else plain
         fresh = len(window) - len(plain)
         made: list[tuple[str, int, int]] = []
@@ -129,6 +131,10 @@ class Rules:
             return True
         self.claimed |= {tool for tool, _, _ in made}
         return False
+
+    def _without_data(self, quotation: re.Match[str]) -> str:
+        """Nothing, for a quotation of what a tool or the person said; anything else may be the model's own words."""
+        return "" if self._known(quotation[1].strip(), by_person=True) else quotation[0]
 
     def _true_of_effects(self, plain: str) -> bool:
         """Whether days and times in a claim are those of what was committed."""

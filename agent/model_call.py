@@ -108,7 +108,7 @@ def _take(turn: Turn, step: Step, guard: StreamGuard, chunk: Chunk) -> None:
         if len(step.calls) > MAX_CALLS:
             raise ModelMisbehaved(f"more than {MAX_CALLS} calls in one message")
     elif isinstance(chunk, Reasoning):
-        turn.emit(ReasoningDelta, text=chunk.text)
+        turn.emit(ReasoningDelta, text=chunk.text.replace("\0", ""))
     elif isinstance(chunk, Tokens):
         _count(turn, chunk)
     elif isinstance(chunk, Note):

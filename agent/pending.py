@@ -36,7 +36,7 @@ def open_pending(turn: Turn, call: ToolCall, prepared: Prepared) -> PendingActio
         tool=call.name,
         args=prepared.args,
         restatement=prepared.restatement,
-        summary=turn.definition.restatements[call.name].render(facts).strip(),
+        summary=turn.wording.restatements[call.name].render(facts).strip(),
         created_at=now,
         expires_at=now + timedelta(minutes=turn.definition.file.limits.pending_minutes),
     )
@@ -47,10 +47,10 @@ def open_pending(turn: Turn, call: ToolCall, prepared: Prepared) -> PendingActio
 def ask_for_yes(turn: Turn, pendings: Sequence[PendingAction]) -> str:
     """The restatement of what waits, and one question. Several are numbered."""
     again = all(pending in turn.given.pending for pending in pendings)
-    phrase = turn.definition.phrase
+    phrase = turn.wording.phrase
     if len(pendings) == 1:
         only = pendings[0]
-        question = turn.definition.questions[only.tool].render(
+        question = turn.wording.questions[only.tool].render(
             {"reason": None, **only.args, **only.restatement, "again": again}
         )
         lead = f"{phrase('still_open')} " if again else ""
@@ -62,8 +62,8 @@ def ask_for_yes(turn: Turn, pendings: Sequence[PendingAction]) -> str:
 
 def receipt(turn: Turn, tool: str, facts: dict[str, Any]) -> str:
     """What code says of an effect that is done, when no model says it."""
-    template = turn.definition.receipts.get(tool)
-    return template.render(facts).strip() if template and facts else turn.definition.phrase("saved")
+    template = turn.wording.receipts.get(tool)
+    return template.render(facts).strip() if template and facts else turn.wording.phrase("saved")
 
 
 def facts_of(pendings: Sequence[PendingAction]) -> tuple[PendingFacts, ...]:
@@ -74,8 +74,8 @@ def facts_of(pendings: Sequence[PendingAction]) -> tuple[PendingFacts, ...]:
 def views(turn: Turn) -> list[PendingView]:
     """Stored pending actions as the judge of the user's message needs them."""
     said = next((m.text for m in reversed(turn.given.history) if isinstance(m, AssistantMessage) and m.text), "")
-    several = len(turn.given.pending) > 1
-    return [_view(turn, p, said, str(n) if several else "") for n, p in enumerate(turn.given.pending, 1)]
+    several = len(turn.open) > 1
+    return [_view(turn, p, said, str(n) if several else "") for n, p in enumerate(turn.open, 1)]
 
 
 def _view(turn: Turn, pending: PendingAction, last_said: str, position: str) -> PendingView:

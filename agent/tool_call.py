@@ -38,19 +38,14 @@ class LoopStopped(Exception):
     """The model asks for the same thing again and again."""
 
 
-class TurnOver(ToolError):
-    """The turn's budget of calls is used up."""
-
-    code = "turn_over"
-
-
 async def run_proposed(turn: Turn, proposal: Call) -> None:
     """Answer one call that the model proposed; raises `LoopStopped` or `TurnLimit` when there shall be no more."""
+    if len(turn.work.calls) >= turn.definition.file.limits.tool_calls:
+        raise TurnLimit("tool calls used up")
+    if turn.remaining_s <= 0:
+        raise TurnLimit("time used up")
     call = proposal.call
     turn.emit(ToolRequested, call_id=call.id, tool=call.name, args=call.args)
-    if len(turn.work.calls) >= turn.definition.file.limits.tool_calls:
-        _refuse(turn, call, TurnOver("No more calls in this turn. Answer with what you have."))
-        raise TurnLimit("tool calls used up")
     try:
         spec, args = _check(turn, proposal)
     except ToolError as error:
@@ -94,7 +89,7 @@ def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonOb
         if value is None:
             continue
         kind = properties[name].get("format")
-        if kind == "date" and isinstance(value, str):
+        if kind == "date" and isinstance(value, str) and not _is_iso_day(value, today):
             try:
                 value = parse_day(value, today).isoformat()
             except DateError as error:
@@ -107,6 +102,14 @@ def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonOb
                 value = parse_time(value).strftime("%H:%M")
         given[name] = value
     return given
+
+
+def _is_iso_day(text: str, today: date) -> bool:
+    """Whether a day is written as it should be; one of an earlier year is still to be read as of this one."""
+    try:
+        return len(text) == 10 and date.fromisoformat(text).year >= today.year
+    except ValueError:
+        return False
 
 
 def _repeated(turn: Turn, call: ToolCall, spec: ToolSpec, args: JsonObject) -> bool:

@@ -59,6 +59,8 @@ class Turn:
         self.given = given
         self.work = work
         self.classify = classify
+        earlier = [m.text for m in reversed(given.history) if isinstance(m, UserMessage)]
+        self.wording = definition.wording_for([given.text, *earlier])
         self.tool_list = toolbox.specs(definition.file.action_groups, given.tools.identity)
         self.specs: dict[str, ToolSpec] = {spec.name: spec for spec in self.tool_list}
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
@@ -87,6 +89,7 @@ class Turn:
         self._at_paragraph = True
         self._blanks = ""  # said at the end of the last text, not shown yet
         self._specialist: str | None = None
+        self._sealed = False
 
     # --- what leaves the turn
 
@@ -205,7 +208,10 @@ class Turn:
         self.work.audit.append({"type": kind, **facts})
 
     def seal(self) -> None:
-        """Leave the record whole however the turn ended: the text said, and a result for every call."""
+        """Leave the record whole however the turn ended: the text said, and a result for every call. Once."""
+        if self._sealed:
+            return
+        self._sealed = True
         answered = {m.call_id for m in self.work.messages if isinstance(m, ToolMessage)}
         for message in tuple(self.work.messages):
             for call in message.tool_calls if isinstance(message, AssistantMessage) else ():

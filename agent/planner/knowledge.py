@@ -88,10 +88,9 @@ class Knowledge:
         self.thresholds: Mapping[str, float] = self.block["thresholds"]
 
     @cached_property
-    def answers(self) -> dict[str, Template]:
-        """Compiled answer templates. Results of tools leave out what they do not know, so a missing name is empty."""
-        environment = self.definition.templates.overlay(undefined=ChainableUndefined)
-        return {key: environment.from_string(text) for key, text in self.block["answers"].items()}
+    def answers(self) -> dict[int, dict[str, Template]]:
+        """Compiled answers by wording. Results of tools leave out what they do not know, so a missing name is empty."""
+        return {id(w): w.answers(ChainableUndefined) for w in self.definition.wordings.values()}
 
     def _vocabulary(self) -> set[str]:
         words: set[str] = set()

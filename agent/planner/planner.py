@@ -188,8 +188,7 @@ class _Step:
     def _correction(self, text: str) -> Wish:
         """A correction that came with a yes becomes a note; the definition names the intent for it."""
         intent = self._k.block["correction"]["intent"]
-        note = self._k.answers[self._k.block["correction"]["answer"]].render(said=text.strip()).strip()
-        wish = Wish(intent, values={self._k.block["correction"]["slot"]: note})
+        wish = Wish(intent, values={self._k.block["correction"]["slot"]: text.strip()})
         return wish.with_value(self._k.record_slot.name, self._frame.focus) if self._frame.focus else wish
 
     def _read(self, clause: Clause, before: Wish | None) -> list[Wish]:

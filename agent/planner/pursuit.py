@@ -19,7 +19,7 @@ from agent.planner.intents import Intent
 from agent.planner.knowledge import Goal, Knowledge, Slot
 from agent.planner.reading import FAR, MIDDLE, Reader, Said, words_of
 from agent.providers.base import ModelRequest
-from agent.transcript import JsonObject, ToolMessage
+from agent.transcript import JsonObject, ToolMessage, UserMessage
 from tools.contract import Location
 
 ANY = Goal("", {}, {}, {}, {}, {}, (), False)  # any record will do
@@ -113,6 +113,8 @@ class Pursuit:
         self._memory = memory
         self._today = request.facts.now.date()
         self._tools = {t.name: t for t in request.tools}
+        said = [m.text for m in reversed(request.messages) if isinstance(m, UserMessage)]
+        self._answers = knowledge.answers[id(knowledge.definition.wording_for(said))]
 
     def look_at(self, record: str) -> None:
         """What is said next without a name is about this record."""
@@ -558,7 +560,7 @@ class Pursuit:
         """The most specific error template there is: tool and code, code, or the general one."""
         code = str(result.get("code", "error"))
         names = (f"error_{tool}_{code}", f"error_{code}", "error")
-        name = next(n for n in names if n in self._k.answers)
+        name = next(n for n in names if n in self._answers)
         text = self.render(name, result=result, record=record, office=self.office(record))
         shown, asked = None, None
         for kind, path in (("time", "remaining"), ("time", "slots"), ("date", "nearest")):
@@ -609,7 +611,7 @@ class Pursuit:
         """An answer of the definition."""
         facts.setdefault("office", self.office(facts.get("record")))
         common = {"now": self._facts.now, "locations": self._facts.locations, "identity": self._facts.identity}
-        return self._k.answers[name].render(**common, **facts).strip()
+        return self._answers[name].render(**common, **facts).strip()
 
 
 def _dig(body: Any, path: str) -> Any:

@@ -52,6 +52,8 @@ async def said(text: str, *, user: str = "hello", size: int = 7, world: World | 
         "Your booking went through.",
         "I've checked, and cancelled the gutters.",
         "ok, your flooring's booked",
+        "Su cita ha sido reservada.",
+        "He cancelado la visita.",
     ],
 )
 async def test_a_claim_without_the_deed_is_never_shown(claim: str) -> None:
@@ -60,6 +62,7 @@ async def test_a_claim_without_the_deed_is_never_shown(claim: str) -> None:
         reply = await said(claim, size=size)
         assert "claim" in reply.faults(), claim
         assert "ooked" not in reply.text
+        assert "cita" not in reply.text
         assert "Understood." in reply.text
 
 
@@ -88,6 +91,15 @@ async def test_honest_sentences_pass(honest: str) -> None:
     reply = await said(honest)
     assert reply.faults() == [], reply.work.audit
     assert reply.text == honest
+
+
+async def test_what_others_wrote_is_no_claim_of_ours() -> None:
+    """A note read out in quotation marks says what it says; made-up quotations are the model's own words."""
+    world = World()
+    result = {"ok": True, "notes": [{"note_text": "The painter has been moved to Thursday."}]}
+    world.history = [UserMessage("notes?"), ToolMessage("c", "list_notes", result)]
+    assert (await said('Your note says: "The painter has been moved to Thursday."', world=world)).faults() == []
+    assert (await said('It says: "Your visit has been moved to Thursday."', world=world)).faults() == ["claim"]
 
 
 async def test_a_claim_may_be_made_once_the_deed_is_done_and_only_of_that_deed() -> None:
@@ -253,5 +265,5 @@ async def test_markup_without_meaning_is_let_through() -> None:
 def test_the_phrases_of_the_runtime_pass_its_own_guards() -> None:
     """Nothing that code says by itself reads like a claim of something not done."""
     for key in ("gave_up", "withheld", "nothing_executed", "no_answer", "still_open", "several", "question_all"):
-        text = DEFINITION.phrase(key)
+        text = DEFINITION.wordings["en"].phrase(key)
         assert not any(pattern.search(text) for _, pattern in DEFINITION.claims), key
