@@ -120,8 +120,15 @@ class AgentDefinition:
         return {name: re.compile(own.markers, re.IGNORECASE) for name, own in self.translations.items()}
 
     @cached_property
+    def claim_stems(self) -> tuple[str, ...]:
+        """Pieces of words; a sentence that holds none of them matches no claim. Of translations, their longer words."""
+        foreign = (p for own in self.translations.values() for patterns in own.claims.values() for p in patterns)
+        words = {word.lower() for pattern in foreign for word in re.findall(r"[^\W\d_]{5,}", pattern)}
+        return tuple(sorted({*self.file.claim_stems, *words}))
+
+    @cached_property
     def claims(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        """(tool, pattern) of every sentence that says a write was done, in any language."""
+        """(tool, pattern) of every sentence that says a write was done, in any language; see `claim_stems`."""
         gated = ((tool, p) for tool, g in self.file.gated.items() for p in g.claims)
         ungated = ((tool, p) for tool, patterns in self.file.write_claims.items() for p in patterns)
         foreign = ((t, p) for own in self.translations.values() for t, patterns in own.claims.items() for p in patterns)

@@ -111,7 +111,7 @@ class Rules:
         """
         plain = plain.strip()
         lowered = plain.lower()
-        if not any(stem in lowered for stem in self._definition.file.claim_stems):
+        if not any(stem in lowered for stem in self._definition.claim_stems):
             return False
         plain = _QUOTE.sub(self._without_data, plain)
         window = f"{before} {plain}" if before else plain
