@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from agent.errors import ModelBusy, ModelError, ModelMisbehaved, ModelRejected, ModelTimeout, ModelUnavailable
 from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens
 from agent.transcript import JsonObject, ToolCall
 
@@ -407,6 +408,42 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return max(0.0, float(response.headers.get("retry-after", "")))
     except ValueError:
         return None
+
+
+_KEY_HINT = "The model server refuses our key. Whoever runs this service should check LLM_API_KEY."
+_MODEL_HINT = "The model server does not know this model or address. Check LLM_MODEL, and that LLM_API_URL ends in /v1."
+_STATUS: dict[int, tuple[type[ModelError], str | None]] = {
+    401: (ModelRejected, _KEY_HINT),
+    403: (ModelRejected, _KEY_HINT),
+    404: (ModelRejected, _MODEL_HINT),
+    408: (ModelTimeout, None),
+    413: (ModelRejected, "This conversation has become too long for the model. Please start a new one."),
+    429: (ModelBusy, "The assistant is very busy just now. Please try again in a moment."),
+    504: (ModelTimeout, None),
+}
+
+
+def classify(error: Exception) -> ModelError:
+    """What an error of the wire means. The text is for logs and names no key."""
+    match error:
+        case HttpFault(status=status):
+            if status in (400, 422) and "context" in error.message.lower():
+                status = 413
+            kind, hint = _STATUS.get(status, (ModelUnavailable if status >= 500 else ModelRejected, None))
+            return kind(str(error), user_hint=hint)
+        case NotTheApi():
+            return ModelRejected(str(error), user_hint=_MODEL_HINT)
+        case StreamBroken():
+            return ModelUnavailable(str(error))
+        case TimeoutError():
+            return ModelTimeout("the model server was silent for too long")
+        case aiohttp.InvalidURL():
+            return ModelRejected("LLM_API_URL is no address", user_hint=_MODEL_HINT)
+        case aiohttp.ClientPayloadError() | aiohttp.ClientConnectionError() | OSError():
+            return ModelUnavailable(f"the model server cannot be reached: {type(error).__name__}")
+        case aiohttp.ClientError():
+            return ModelMisbehaved(f"not HTTP as it should be: {type(error).__name__}")
+    return ModelError(str(error))
 
 
 _STREAM_STATUS = {"rate_limit": 429, "insufficient_quota": 429, "invalid_request": 400, "authentication": 401}

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from agent.errors import ModelBusy, ModelError, ModelRejected, ModelTimeout, ModelUnavailable
 from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens
-from agent.providers.openai import OpenAIConfig, classify, openai, probe
-from agent.providers.openai_wire import LIBRARY_ERRORS, ChatCompletionsWire
+from agent.providers.openai import OpenAIConfig, openai, probe
+from agent.providers.openai_wire import LIBRARY_ERRORS, ChatCompletionsWire, classify
 from tests.doubles.model_server import Answer, ModelServer, call_answer, delta, events, model_server, piece, status
 
 KEY = "sk-do-not-show-me"

@@ -10,10 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvloop
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command
 
-from agent.graph import GRAPH, run_turn
+from agent.graph import State, run_turn
 from agent.ports import TurnWork
 from agent.providers.base import Chunk, Tokens
 from agent.transcript import AssistantMessage, ToolCall, ToolMessage, UserMessage
@@ -39,7 +42,7 @@ def history(turns: int) -> list[UserMessage | AssistantMessage | ToolMessage]:
     ]
 
 
-async def cpu_ms(turns: int, once: Callable[[], Awaitable[None]]) -> float:
+async def cpu_ms(turns: int, once: Callable[[], Awaitable[Any]]) -> float:
     """CPU milliseconds of one call, over so many."""
     for _ in range(max(20, turns // 10)):
         await once()
@@ -57,13 +60,35 @@ async def a_turn(world: World, *scenes: Scene) -> None:
         pass
 
 
+def empty_graph() -> Any:
+    """The same way through nodes that do nothing: LangGraph's own share."""
+
+    async def think(state: Any) -> Command[str]:
+        state["turn"][0] += 1
+        return Command(goto="act" if state["turn"][0] < 2 else END)
+
+    async def act(state: Any) -> Command[str]:
+        return Command(goto="think")
+
+    async def first(state: Any) -> str:
+        return "think"
+
+    graph = StateGraph(State)
+    graph.add_node("think", think, destinations=("act", END))
+    graph.add_node("act", act, destinations=("think",))
+    graph.add_conditional_edges(START, first, ["think"])
+    return graph.compile()
+
+
 async def main(turns: int) -> None:
     """Measure and print."""
     look: list[Chunk] = [calls("get_time_slots", project_id="410001", date="2026-03-16")]
     answer = [*says(ANSWER, 4), Tokens(100, 25)]
     tokens_300: list[Chunk] = [*says("This is a sentence of the kind. " * 40, 4), Tokens(100, 300)]
+    bare = empty_graph()
     short, long = World(), World(history=history(20))
     rows = {
+        "the graph alone, think act think": lambda: bare.ainvoke({"turn": [0]}, {"recursion_limit": 100}),
         "one tool call, 28 pieces of text": lambda: a_turn(short, look, answer),
         "the same after 20 turns": lambda: a_turn(long, look, answer),
         "one model call only": lambda: a_turn(short, answer),
@@ -71,7 +96,6 @@ async def main(turns: int) -> None:
     }
     for name, once in rows.items():
         print(f"{name:<40} {await cpu_ms(turns, once):6.2f} ms CPU")
-    print(f"{'graph':<40} {type(GRAPH).__name__}")
 
 
 if __name__ == "__main__":

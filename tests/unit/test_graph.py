@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -192,6 +193,17 @@ async def test_an_old_question_cannot_be_answered() -> None:
     reply = await talk.say("yes")
     assert talk.world.writes == []
     assert [change.state for change in reply.work.changed] == ["expired"]
+
+
+async def test_a_question_of_a_former_version_is_dropped() -> None:
+    """A stored action that the agent no longer has is out of date, not an error."""
+    provider, _ = scripted([BOOK], says("What would you like?"))
+    talk = Talk(provider)
+    await talk.say("book monday at 10")
+    talk.world.pending = [replace(talk.world.pending[0], tool="retired_tool")]
+    reply = await talk.say("yes")
+    assert [change.state for change in reply.work.changed] == ["expired"]
+    assert reply.status == "completed"
 
 
 async def test_a_note_in_the_persons_words_is_saved_at_once_and_another_is_asked_for() -> None:
