@@ -155,7 +155,7 @@ def running(settings: Settings, url: str) -> OpenSubject:
         secret = json.loads((folder / "simulator.json").read_text("utf-8"))["admin_secret"]
     except (OSError, ValueError, KeyError) as error:
         raise CannotEvaluate(
-            f"--url needs PF360_ADMIN_URL and PF360_ADMIN_SECRET (there is no simulator in {folder}): it has to be reset."
+            f"--url needs PF360_ADMIN_URL and PF360_ADMIN_SECRET: there is no simulator in {folder}."
         ) from error
     return partial(_frozen, url, f"http://127.0.0.1:{port}", secret)
 
