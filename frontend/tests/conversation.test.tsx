@@ -103,6 +103,21 @@ describe("a conversation", () => {
     expect(server.sent(STREAM)).toHaveLength(1);
   });
 
+  it("follows a turn again on request, and never sends a message twice that was taken", async () => {
+    const events = turnEvents(STARTED, completed("Booked, once."));
+    const lost = () => Promise.reject(new TypeError("network error"));
+    server.on(STREAM, () => eventStream(events.slice(0, 1), true));
+    server.on(`GET /api/v1/turns/${TURN}/events`, lost);
+    const { say, user } = await openPage();
+    await say("book it");
+    const alert = await screen.findByRole("alert", {}, { timeout: 15_000 }); // after all its own attempts
+
+    server.on(`GET /api/v1/turns/${TURN}/events`, () => eventStream(events));
+    await user.click(within(alert).getByRole("button", { name: "Try again" }));
+    expect(await (await reply()).findByText("Booked, once.")).toBeTruthy();
+    expect(server.sent(STREAM)).toHaveLength(1);
+  }, 20_000);
+
   it("shows a refusal as a sentence with its reference, and sends the very same request again", async () => {
     const busy = { code: "conversation_busy", detail: "One moment.", retryable: true, correlation_id: "abc123" };
     server.on(STREAM, () => json(busy, 409));

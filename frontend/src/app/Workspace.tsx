@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, useCallback, useEffect, useRef, useState } from "react";
 
 import { ConversationLog } from "@/app/ConversationLog";
 import { isBusy } from "@/app/conversation-state";
@@ -26,6 +26,7 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
   const [conversation, { send, decide, retry, open, clear }] = useConversation(client, refresh);
   const [menuOpen, setMenuOpen] = useState(false);
   const inputRef = useRef<HTMLTextAreaElement>(null);
+  const menuButton = useRef<HTMLButtonElement>(null);
   const busy = isBusy(conversation);
   const brain = conversation.turns.findLast((turn) => turn.brain)?.brain;
 
@@ -47,6 +48,11 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
     act();
     inputRef.current?.focus();
   };
+  const closeOnEscape = ({ key }: KeyboardEvent) => {
+    if (key !== "Escape" || !menuOpen) return;
+    setMenuOpen(false);
+    menuButton.current?.focus();
+  };
   const startAnew = () => {
     writeAddress(null);
     clear();
@@ -54,10 +60,11 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
 
   return (
     <div className="workspace" data-menu={menuOpen ? "open" : "closed"}>
-      <header className="rail" onKeyDown={(event) => event.key === "Escape" && setMenuOpen(false)}>
+      <header className="rail" onKeyDown={closeOnEscape}>
         <div className="rail-head">
           <Brand />
           <button
+            ref={menuButton}
             type="button"
             className="menu-button"
             aria-expanded={menuOpen}

@@ -95,12 +95,16 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
 
   const retry = useCallback(
     (turn: Turn) => {
-      // Until the server has named the turn, the same request is sent again; a turn that failed there is asked anew.
-      const source = requests.current.get(turn.key);
-      if (turn.turnId === null && source) begin(turn.key, turn.userText, source);
+      // What the server took is followed, what it may not have taken is sent again under the same key, and only a turn
+      // that failed there is asked anew: a second try never does a thing twice.
+      const { turnId } = turn;
+      const request = requests.current.get(turn.key);
+      if (turnId !== null && turn.error?.code === "unreachable") {
+        begin(turn.key, turn.userText, (signal) => sourceOf(client, signal, () => client.follow(turnId, -1, signal)));
+      } else if (turnId === null && request) begin(turn.key, turn.userText, request);
       else send(turn.userText);
     },
-    [begin, send],
+    [begin, client, send],
   );
 
   const open = useCallback(
@@ -117,7 +121,7 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
           if (signal.aborted) return;
           dispatch({ type: "opened", turns: past, open: view.pending_actions.map(question) });
           if (runningId === null) return;
-          dispatch({ type: "turn_added", turn: newTurn(runningId, current?.userText ?? "") });
+          dispatch({ type: "turn_added", turn: { ...newTurn(runningId, current?.userText ?? ""), turnId: runningId } });
           const again = () => client.follow(runningId, -1, signal);
           await follow(runningId, sourceOf(client, signal, again), signal);
         } catch (error) {
@@ -158,7 +162,7 @@ function sourceOf(client: Client, signal: AbortSignal, open: () => AsyncGenerato
     open,
     reopen: (turnId, after) => client.follow(turnId, after, signal),
     survives: (error) => !isAbort(error) && asProblem(error).code === "unreachable",
-    wait: (attempt) => pause(Math.min(250 * 2 ** attempt, 4000), signal),
+    wait: (attempt) => pause(Math.min(150 * 2 ** attempt, 3000), signal),
   };
 }
 

@@ -48,7 +48,7 @@ export function Composer({ busy, inputRef, onSend }: Props) {
           Send
         </button>
       </div>
-      <p id="composer-note" className="composer-note">
+      <p id="composer-note" className="composer-note" data-counting={length > COUNT_FROM}>
         {length > COUNT_FROM
           ? `${length} of ${MAX_CHARACTERS} characters`
           : "An automated assistant answers here. It changes nothing without your yes."}

@@ -18,7 +18,7 @@ export function PartCard({ part, told, onChoose }: Props) {
     case "receipt":
       return (
         <div className="part receipt" role="group" aria-label="Receipt">
-          <h3>{part.heading}</h3>
+          <h2>{part.heading}</h2>
           <dl>
             {part.rows.map((row) => (
               <div key={row.name}>
