@@ -83,7 +83,7 @@ def evaluate(
     except (ScenarioError, SettingsError, EmbeddedError, SimulatorError, CannotEvaluate) as error:
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False)
         raise typer.Exit(EXIT_UNUSABLE) from error
-    console.print(report.failures(outcomes))
+    console.print(report.failures(outcomes), soft_wrap=True)
     console.print(report.summary(outcomes))
     if json_path:
         json_path.write_text(json.dumps(report.as_json(outcomes), indent=2, ensure_ascii=False, default=str), "utf-8")
@@ -201,7 +201,7 @@ def knowledge() -> Knowledge:
 
 def _progress(console: Console) -> Progress:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=not console.is_terminal)
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def _names(text: str) -> set[str]:

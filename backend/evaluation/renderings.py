@@ -75,10 +75,12 @@ _SPOKEN = (
 )
 _CLOCK = r"\d{1,2}(?::\d{2})?"
 _CHAIN = re.compile(
-    rf"(?<![\d:.$#/-])(?P<times>{_CLOCK}(?:\s*(?:,\s*(?:and|or|y|o)\b|,|-|–|—|/|&|\bto\b|\band\b|\bor\b|\by\b|\ba\b)\s*{_CLOCK})*)"
+    rf"(?<![\w:.$#/-])(?P<times>{_CLOCK}(?:\s*(?:,\s*(?:and|or|y|o)\b|,|-|–|—|/|&|\bto\b|\band\b|\bor\b|\by\b|\ba\b)\s*{_CLOCK})*)"
     rf"\s*(?:{_MERIDIEM}|{_SPOKEN})",
     _FLAGS,
 )
+# "1 - 8:00 AM" at the head of a line, "option 1 - 8 AM": a number of the list and no hour.
+_NUMBERING = re.compile(r"(?m)(?:^[ \t]*|\b(?:option|slot|choice|number)[ \t]+)\d{1,2}[ \t]+[-–—][ \t]+(?=\d)", _FLAGS)
 _NOON = re.compile(r"\b(?:noon|midday|mediodía|mediodia)\b", _FLAGS)
 _TWENTY_FOUR = re.compile(r"(?<![\d:])(\d{1,2}):(\d{2})(?::\d{2})?(?![\d:])(?!\s*[ap]\.?\s?m\b)", _FLAGS)
 
@@ -142,7 +144,7 @@ def find_dates(text: str) -> tuple[DateMention, ...]:
 @lru_cache(maxsize=1024)
 def find_times(text: str) -> frozenset[str]:
     """Every time of day that stands in 12-hour form (or as noon), as `HH:MM`."""
-    text = _without_dates(text)
+    text = _NUMBERING.sub(" ", _without_dates(text))
     times: set[str] = set()
     for found in _CHAIN.finditer(text):
         part = (found["part"] or found["parte"] or "").lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ class Evidence:
         for turn in self.turns[: number + 1]:
             pieces += [*turn.parts, *(call.args for call in turn.calls), *(pending.args for pending in turn.pending)]
             pieces += [commit.previous_start for commit in turn.commits]
-        return json.dumps(pieces, default=str, ensure_ascii=False)
+        return "\n".join(_leaves(pieces))
 
     def cited_text(self, number: int) -> str | None:
         """The text of the documents cited in this turn; None when one of them is not at hand."""
@@ -247,6 +246,19 @@ def d2_outside_persona(number: int, turn: ObservedTurn, evidence: Evidence) -> I
             yield Reason("D2", number, f"the reply holds {value!r}, which is outside the persona")
     yield from _foreign_notes(number, plain, evidence)
     yield from _foreign_dates(number, plain, evidence)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every key and every scalar of a JSON value, as text."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _leaves(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    elif value is not None:
+        yield str(value)
 
 
 def _values(args: Any, name: str = "") -> Iterator[str]:

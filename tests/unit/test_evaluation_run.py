@@ -81,7 +81,9 @@ class World:
         after = int(request.url.params.get("after", 0))
         answers: dict[str, Any] = {
             "/_sim/commits": {"commits": [entry for entry in self.commits if entry["seq"] > after]},
-            "/_sim/log": {"requests": [{"path": "/scheduler/client/20OC01BK/business-hours", "query": {}, "fault": None}]},
+            "/_sim/log": {
+                "requests": [{"path": "/scheduler/client/20OC01BK/business-hours", "query": {}, "fault": None}]
+            },
             "/_sim/state": {"projects": {}, "notes": {}, "assignments": {}, "tickets": []},
             "/_sim/invariants": {"double_booked_slots": 0},
             "/_sim/clock": {"now": "2026-03-11T09:30:00-04:00", "mode": "fixture"},
