@@ -53,13 +53,13 @@ def problem(
         **more,
     }
     headers = {"retry-after": "1"} if retryable and status in (429, 503) else None
-    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+    return Response(orjson.dumps(body, default=str), status, headers, media_type="application/problem+json")
 
 
 def detail(status: int, what: Any, code: str) -> Response:
     """The prototype's error shape."""
     body = {"detail": what, "code": code, "correlation_id": correlation_id.get()}
-    return Response(orjson.dumps(body), status, media_type="application/json")
+    return Response(orjson.dumps(body, default=str), status, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:

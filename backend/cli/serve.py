@@ -117,6 +117,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             _announce(around, listener, server, began)
             stop.server = server
             await server.serve(sockets=[listener])
+            if not server.started:
+                raise StartError("The application did not start; the lines above say why.")
     finally:
         await asyncio.wait([imports])
         listener.close()
@@ -191,6 +193,7 @@ def _server(around: Surroundings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(around.settings.drain_seconds)),
     )
     server = uvicorn.Server(config)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+import asyncpg
 import structlog
 
 from agent.errors import IdempotencyMismatch, NotFound, OutcropError, PendingSettled, StoreUnavailable
@@ -45,6 +46,7 @@ PUBLISH_EVERY_S = 0.040
 CLOSE_RETRIES_S = (0.1, 0.5, 2.0)
 MOST_TAKE_OVERS = 3
 LABELS = {True: "Confirm", False: "Decline"}
+UNSTORABLE = (OutcropError.code, OutcropError.user_hint, False)
 OPEN_STATES = ("accepted", "running")
 
 RunTurn = Callable[[TurnInput, TurnWork], AsyncIterator[TurnEvent]]
@@ -283,7 +285,13 @@ class ConversationService:
         work = TurnWork()
         try:
             final = await self._answer(running, start, work)
-            await self._close(running, start, work, final)
+            try:
+                await self._close(running, start, work, final)
+            except (TypeError, ValueError, asyncpg.DataError) as error:
+                # What the turn produced cannot be stored (a number too large, say): it would fail again and again.
+                log.exception("turn_not_storable", turn_id=str(running.turn_id), error=repr(error))
+                bare = TurnWork(specialist=work.specialist, provider=work.provider, model=work.model)
+                await self._close(running, start, bare, _failed(running, *UNSTORABLE))
         except LeaseLost:
             log.warning("turn_taken_away", turn_id=str(running.turn_id))
         except asyncio.CancelledError:

@@ -64,6 +64,8 @@ class ScriptedAgent:
         text = f"You said: {turn.text}"
         work.text = text
         work.messages.append(AssistantMessage(text, provider="scripted"))
+        if word == "huge":
+            work.messages.append(AssistantMessage("", state={"number": 10**30}))
         work.input_tokens, work.output_tokens = 10, 5
         for piece in text.split(" "):
             yield stamp(TextDelta, text=piece + " ")

@@ -182,6 +182,11 @@ async def test_a_failed_turn_is_a_problem_that_names_it(client: httpx.AsyncClien
     session = answer.json()["session_id"]
     stored = (await client.get(f"/api/v1/sessions/{session}/messages")).json()
     assert stored["messages"][0]["body"]["text"] == "model down"
+    keyed = [
+        await client.post("/api/v1/chat", json={"message": "model"}, headers={"idempotency-key": "k"}) for _ in "ab"
+    ]
+    is_problem(keyed[1], 503, "model_unavailable")
+    assert keyed[1].json()["turn_id"] == keyed[0].json()["turn_id"]
     streamed = await client.post("/api/v1/chat/stream", json={"message": "crash", "session_id": session})
     assert events(streamed.text)[-1]["type"] == "turn_failed"
     assert "ZeroDivision" not in streamed.text

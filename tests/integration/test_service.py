@@ -270,6 +270,42 @@ async def test_numbers_of_turns_and_followers_are_bounded(start: Start) -> None:
     await turn.finished()
 
 
+async def test_an_ordinary_turn_is_two_statements(start: Start) -> None:
+    """Accept and close, each one commit; also with a history, and an effect adds two."""
+    process = await start(lease_s=30.0)
+    first = await say(process, "one")
+    counted = process.service._db = CountingDatabase(process.db)  # type: ignore[assignment]
+    await say(process, "two", first.session_id)
+    assert counted.statements == 2
+    await say(process, "write", first.session_id)
+    assert counted.statements == 2 + 4
+
+
+class CountingDatabase:
+    """Counts what passes through."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.statements = 0
+
+    async def row(self, sql: str, *values: Any) -> Any:
+        self.statements += 1
+        return await self._db.row(sql, *values)
+
+    async def rows(self, sql: str, *values: Any) -> Any:
+        self.statements += 1
+        return await self._db.rows(sql, *values)
+
+
+async def test_what_cannot_be_stored_still_ends_the_turn(start: Start) -> None:
+    """A number beyond 64 bits: the turn fails with a type, and the conversation goes on."""
+    process = await start()
+    turn = await process.service.submit(ALICE, TurnRequest("huge"))
+    with pytest.raises(TurnDidNotComplete):
+        await whole(turn)
+    assert (await say(process, "on", turn.conversation_id)).status == "completed"
+
+
 async def test_without_redis_turns_still_complete(start: Start) -> None:
     """Nothing listens at the address; the turn completes, and the store says that it is degraded."""
     process = await start()
