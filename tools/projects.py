@@ -229,6 +229,7 @@ def project_view(project: Project, ctx: ToolContext) -> JsonObject:
     """A project as models and people see it: no internal id but in the link, no personal data."""
     view: JsonObject = {
         "order_number": project.order_number,
+        "title": title_of(project.category, project.type),
         "category": project.category,
         "type": project.type,
         "status": project.status,
@@ -241,6 +242,11 @@ def project_view(project: Project, ctx: ToolContext) -> JsonObject:
     if project.appointment is not None:
         view["appointment"] = appointment_view(project)
     return view
+
+
+def title_of(category: str, type_: str) -> str:
+    """What people call a project: "Windows Installation"; "Deck Repair", not "Deck Repair Repair"."""
+    return category if category.casefold().endswith(type_.casefold()) else f"{category} {type_}"
 
 
 def appointment_view(project: Project) -> JsonObject | None:

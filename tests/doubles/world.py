@@ -41,8 +41,18 @@ TEXT: JsonObject = {"type": "string"}
 DAY: JsonObject = {"type": "string", "format": "date"}
 TIME: JsonObject = {"type": "string", "format": "time"}
 PROJECTS = {
-    "410001": {"order_number": "SO-26-1001_1", "category": "Flooring", "type": "Installation"},
-    "410002": {"order_number": "SO-26-1002_1", "category": "Windows", "type": "Installation"},
+    "410001": {
+        "order_number": "SO-26-1001_1",
+        "title": "Flooring Installation",
+        "category": "Flooring",
+        "type": "Installation",
+    },
+    "410002": {
+        "order_number": "SO-26-1002_1",
+        "title": "Windows Installation",
+        "category": "Windows",
+        "type": "Installation",
+    },
 }
 PLANNED = {"410002": ("2026-03-18", "08:00")}
 OFFER = {"2026-03-16": ("08:00", "10:00", "13:00", "15:00"), "2026-03-19": ("08:00", "13:00")}
