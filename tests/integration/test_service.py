@@ -274,7 +274,7 @@ async def test_an_ordinary_turn_is_two_statements(start: Start) -> None:
     """Accept and close, each one commit; also with a history, and an effect adds two."""
     process = await start(lease_s=30.0)
     first = await say(process, "one")
-    counted = process.service._db = CountingDatabase(process.db)  # type: ignore[assignment]
+    counted = process.service._db = CountingDatabase(process.db)
     await say(process, "two", first.session_id)
     assert counted.statements == 2
     await say(process, "write", first.session_id)
