@@ -106,7 +106,8 @@ def started_service() -> Iterator[Service]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(STOP_TIMEOUT_S)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder)
+    assert process.returncode == 0, "outcrop serve did not stop in order"
 
 
 def _serve(folder: Path, log: Path) -> subprocess.Popen[str]:

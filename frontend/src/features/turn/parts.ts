@@ -110,6 +110,8 @@ function receipt(tool: string, result: JsonObject): Part | null {
 }
 
 function titleOf(project: JsonObject): string {
+  const title = text(project.title);
+  if (title !== null) return title;
   return [text(project.category), text(project.type)].filter(Boolean).join(" ");
 }
 
