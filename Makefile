@@ -38,8 +38,8 @@ fmt: ## Format and fix what can be fixed
 	@$(IN) ruff format .
 	@$(IN) ruff check --fix .
 
-bench: ## Measure the CPU of a turn (ARGS="500" turns)
-	@$(IN) python -m tests.load.bench_turn $(ARGS)
+bench: ## Measure a turn beside two bare apps (ARGS="--quick", ARGS="--json figures.json")
+	@$(IN) python -m tests.load.bench $(ARGS)
 
 frontend: ## Build the page into backend/static when its sources changed
 	@$(PAGE) build
