@@ -351,10 +351,12 @@ def test_hours_and_status() -> None:
     assert "- Lunes: 8:00 AM a 5:00 PM" in hours
     status = answer(
         "get_appointment_status",
-        result={"project": PROJECT, "scheduled": True, "status": "Tentatively Scheduled", **APPOINTMENT},
+        result={"project": PROJECT, "scheduled": True, "status": "Tentatively Scheduled", **APPOINTMENT}
+        | {"can_reschedule": True, "can_cancel": True},
     )
     assert "el miércoles 18 de marzo a la 1:00 PM (programada de forma provisional)" in status
-    assert "Todavía no hay técnico asignado" in status
+    assert "Todavía no hay técnico asignado." in status
+    assert status.endswith("la oficina todavía lo revisa. Todavía se puede mover o cancelar.")
 
 
 def test_failures_tell_what_became_of_the_visit() -> None:
