@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -114,8 +115,10 @@ class Settings(BaseSettings):
                  "is needed with PF360_API_URL: with AUTH_MODE=none upstream tokens are signed with it"),
                 ("PF360_ADMIN_URL", self.pf360_api_url and self.pf360_clock == "fixture" and not self.pf360_admin_url,
                  "is needed with PF360_API_URL and PF360_CLOCK=fixture: our clock follows the simulator's"),
-                ("PF360_ADMIN_SECRET", self.pf360_admin_url and not self.pf360_admin_secret,
-                 "is needed with PF360_ADMIN_URL"),
+                ("PF360_ADMIN_SECRET", self.pf360_api_url and self.pf360_admin_url and not self.pf360_admin_secret,
+                 "is needed with PF360_API_URL and PF360_ADMIN_URL"),
+                ("PF360_ADMIN_URL", not self.pf360_api_url and self.pf360_admin_url and not self.simulator_port,
+                 "says, without PF360_API_URL, where our own simulator listens: http://127.0.0.1:PORT"),
             )
             if missing
         ]  # fmt: skip
@@ -128,6 +131,16 @@ class Settings(BaseSettings):
         """The model's key, from whichever of the two names is set."""
         secret = self.llm_api_key or self.openai_api_key
         return secret.get_secret_value() if secret else None
+
+    @property
+    def simulator_port(self) -> int | None:
+        """The port that PF360_ADMIN_URL fixes for a simulator of our own; None when it names no such place."""
+        try:
+            url = urlsplit(self.pf360_admin_url or "")
+            ours = url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost") and not url.path
+            return (url.port or None) if ours else None
+        except ValueError:  # no port number
+            return None
 
     @property
     def origins(self) -> frozenset[str]:

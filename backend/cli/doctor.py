@@ -137,7 +137,8 @@ def _embedded(name: str, package: str, key: str) -> Finding:
 async def _pf360(settings: Settings) -> Finding:
     name = "PF360"
     if not settings.pf360_api_url:
-        return Finding(name, True, "simulator; `outcrop serve` starts it (PF360_API_URL is not set)")
+        place = f" at {settings.pf360_admin_url}" if settings.pf360_admin_url else ""
+        return Finding(name, True, f"simulator; `outcrop serve` starts it{place} (PF360_API_URL is not set)")
     import httpx
 
     url = settings.pf360_admin_url or settings.pf360_api_url
@@ -166,4 +167,4 @@ async def _page(_settings: Settings) -> Finding:
 
     if _exists(STATIC / "index.html"):
         return Finding("page", True, "built")
-    return Finding("page", True, "not built; `make web` builds it, API and terminal work without")
+    return Finding("page", True, "not built; `make frontend` builds it, API and terminal work without")

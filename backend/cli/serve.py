@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from backend.embedded.stores import Stores
 
 
+SIMULATOR = "PF360 simulator"
+CLOCKS = {"live": "on real time", "fixture": "its clock stands still (PF360_CLOCK=fixture)"}
+
+
 class StartError(Exception):
     """The service cannot start; the message says why and what to do."""
 
@@ -136,7 +140,14 @@ async def surroundings(settings: Settings) -> AsyncIterator[Surroundings]:
         )
         entering: list[Any] = [stack.enter_async_context(stores_due)]
         if not settings.pf360_api_url:
-            entering.append(stack.enter_async_context(simulator(settings.outcrop_data_dir, settings.pf360_clock)))
+            ours = simulator(
+                settings.outcrop_data_dir,
+                settings.pf360_clock,
+                port=settings.simulator_port,
+                admin_secret=_revealed(settings.pf360_admin_secret),
+                jwt_secret=_revealed(settings.pf360_jwt_secret),
+            )
+            entering.append(stack.enter_async_context(ours))
         outcomes: list[Any] = await asyncio.gather(*entering, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -144,11 +155,15 @@ async def surroundings(settings: Settings) -> AsyncIterator[Surroundings]:
         yield _completed(settings, *outcomes)
 
 
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
 def _completed(settings: Settings, stores: Stores, ours: Simulator | None = None) -> Surroundings:
     update: dict[str, Any] = {"database_url": stores.database_url, "redis_url": stores.redis_url}
     started = list(stores.started)
     if ours:
-        started.append("PF360 simulator")
+        started.append(SIMULATOR)
         update |= {
             "pf360_api_url": ours.api_url,
             "pf360_admin_url": ours.admin_url,
@@ -211,6 +226,9 @@ def _announce(around: Surroundings, listener: socket.socket, server: uvicorn.Ser
         + ("" if port == 8000 else f" --url {url}"),
         f"Started here: {', '.join(around.started) or 'nothing else'}"
         + (f"; data in {settings.outcrop_data_dir}" if around.started else ""),
+        f"{SIMULATOR} at {settings.pf360_admin_url}, {CLOCKS[settings.pf360_clock]}"
+        if SIMULATOR in around.started
+        else f"PF360 at {settings.pf360_api_url}",
         f"Answered by: {brain}",
         f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops it" + (" all." if around.started else "."),
     ]

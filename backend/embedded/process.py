@@ -260,27 +260,38 @@ class Server:
 async def child_process(command: Command, ready_timeout_s: float = 15.0) -> AsyncIterator[dict[str, object]]:
     """Run a program that prints one JSON object as its first line when it is ready; yields that object.
 
-    The rest of its output goes to its log. It is stopped at the end of the block, and dies with us.
+    The rest of its output goes to its log. It is started again when it dies, so that what it says must hold for its
+    successors too (a fixed port); it is stopped at the end of the block, and dies with us.
 
     Raises:
         EmbeddedError: it ended, was silent, or printed something else in place of `{"ready": true, …}`.
     """
-    await stop_leftover(command)
-    process = await spawn(command, stdout=PIPE)
-    drain: asyncio.Task[None] | None = None
-    try:
-        assert process.stdout is not None
+    drains: list[asyncio.Task[None]] = []
+    said: dict[str, object] = {}
+
+    async def launch() -> Process:
+        process = await spawn(command, stdout=PIPE)
         try:
+            assert process.stdout is not None
             async with asyncio.timeout(ready_timeout_s):
-                said = _ready(json.loads(await process.stdout.readline()))
+                said.update(_ready(json.loads(await process.stdout.readline())))
         except (TimeoutError, ValueError) as error:
+            await stop(command, process)
             raise failure(command, f"{command.name} did not say that it is ready") from error
-        drain = asyncio.create_task(_to_log(process.stdout, command.log_file))
+        except BaseException:  # cancelled, for instance by Ctrl-C: leave nothing behind
+            await stop(command, process)
+            raise
+        drains[:] = [task for task in drains if not task.done()]
+        drains.append(asyncio.create_task(_to_log(process.stdout, command.log_file)))
+        return process
+
+    server = Server(command, launch)
+    try:
+        await server.start()
         yield said
     finally:
-        await stop(command, process)
-        if drain:
-            await drain
+        await server.stop()
+        await asyncio.gather(*drains)
 
 
 def _ready(said: object) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """A program of ours as a child: the ready line, its log, its end."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -30,8 +31,8 @@ async def test_what_it_says_reaches_us_and_it_ends_with_the_block(tmp_path: Path
         async with child_process(program(folder, READY + "time.sleep(60)")) as said:
             assert said == {"ready": True, "port": 7}
             child = child_of(folder)
+            await logged(folder, "later\n")
         assert not child.is_running()
-        assert "later" in (folder / "logs" / "child.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,27 @@ async def test_no_ready_line(tmp_path: Path, code: str) -> None:
             async with child_process(program(folder, code)):
                 pass
         assert not (folder / "run" / "child.json").exists()
+
+
+async def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
+    """Under the same command; the block goes on, and its end stops the second one."""
+    with owned_folder(tmp_path / "d", "simulator") as folder:
+        async with child_process(program(folder, READY + "time.sleep(60)")):
+            first = child_of(folder)
+            await logged(folder, "later\n")
+            first.kill()
+            await logged(folder, "later\nlater\n")
+            second = child_of(folder)
+            assert second.is_running()
+        assert second.pid != first.pid
+        assert not second.is_running()
+
+
+async def logged(folder: Path, text: str) -> None:
+    """Wait until its log holds a text."""
+    async with asyncio.timeout(10):
+        while text not in (folder / "logs" / "child.log").read_text():
+            await asyncio.sleep(0.02)
 
 
 async def test_a_silent_child_is_not_waited_for_long(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The simulator as our child: its answer, its secrets, its end."""
 
+import asyncio
+import socket
 import stat
 from pathlib import Path
 
@@ -30,6 +32,41 @@ async def test_one_per_folder(tmp_path: Path) -> None:
         with pytest.raises(EmbeddedError, match="in use by process"):
             async with simulator(tmp_path / "data", "fixture"):
                 pass
+
+
+async def test_a_dead_simulator_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Killed after a change: same place, same secrets, the change still there."""
+    async with simulator(tmp_path / "data", "fixture") as ours:
+        headers = {"x-sim-secret": ours.admin_secret}
+        async with httpx.AsyncClient(base_url=ours.admin_url, headers=headers) as client:
+            await client.post("/_sim/approve", json={"project_id": "420002"})
+            before = (await client.get("/_sim/commits")).json()["commits"]
+            (process,) = [p for p in psutil.process_iter(["cmdline"]) if _serves(p, tmp_path / "data")]
+            process.kill()
+            async with asyncio.timeout(15):
+                while True:
+                    try:
+                        after = (await client.get("/_sim/commits")).json()["commits"]
+                        break
+                    except httpx.TransportError:
+                        await asyncio.sleep(0.05)
+    assert before
+    assert after == before
+
+
+async def test_given_place_and_secrets_are_taken(tmp_path: Path) -> None:
+    """And a taken port is said, with the key that names it."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        with pytest.raises(EmbeddedError, match=f"Port {port}, which PF360_ADMIN_URL names"):
+            async with simulator(tmp_path / "data", "fixture", port=port):
+                pass
+    secret, key = "s" * 20, "k" * 40
+    async with simulator(tmp_path / "data", "fixture", port=port, admin_secret=secret, jwt_secret=key) as ours:
+        assert (ours.admin_url, ours.admin_secret, ours.jwt_secret) == (f"http://127.0.0.1:{port}", secret, key)
+        async with httpx.AsyncClient(base_url=ours.admin_url, headers={"x-sim-secret": secret}) as client:
+            assert (await client.get("/_sim/clock")).json()["mode"] == "fixture"
+    assert secret not in (tmp_path / "data" / "simulator.json").read_text()
 
 
 def _serves(process: psutil.Process, data_dir: Path) -> bool:

@@ -64,3 +64,22 @@ def test_the_key_of_existing_deployments_serves(monkeypatch: pytest.MonkeyPatch)
 def test_only_this_machine_is_loopback(host: str, loopback: bool) -> None:
     """Names that merely begin so are not."""
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("http://127.0.0.1:9360", 9360), ("http://localhost:9360/", 9360)],
+)
+def test_the_admin_address_places_our_own_simulator(url: str, port: int) -> None:
+    """With or without a secret of one's own."""
+    assert load_settings(pf360_admin_url=url).simulator_port == port
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://10.0.0.7:9360", "https://127.0.0.1:9360", "http://127.0.0.1", "http://127.0.0.1:9/x", "http://a:b:c"],
+)
+def test_our_own_simulator_is_on_this_machine(url: str) -> None:
+    """Any other address needs PF360_API_URL."""
+    with pytest.raises(SettingsError, match="PF360_ADMIN_URL: says"):
+        load_settings(pf360_admin_url=url)
