@@ -172,7 +172,7 @@ _TABLE: dict[str, str] = {
         "siempre que|cuando"
     ),
     "amend": (
-        "instead|someone else|somebody else|anyone else|something else|"
+        "instead|something else|"
         "rather|change|switch|swap|move|push|shift|reschedule|"
         "different|another|other|others|except|excluding|later than|later in|later time|later one|a bit later|"
         "bit later|earlier|sooner|wrong|incorrect|not right|not correct|not what i|make it|make that|could we do|"

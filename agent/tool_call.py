@@ -22,7 +22,7 @@ from agent.events import ToolRequested, ToolStarted, ToolStatus
 from agent.pending import open_pending
 from agent.ports import PendingAction
 from agent.providers.base import Call
-from agent.transcript import AssistantMessage, JsonObject, ToolCall, UserMessage
+from agent.transcript import AssistantMessage, JsonObject, ToolCall, ToolMessage, UserMessage
 from agent.turn import Outcome, Seen, Turn
 from tools.contract import InvalidArguments, Prepared, ToolError, ToolSpec, UnknownTool
 
@@ -163,7 +163,7 @@ async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
             turn.record_call(call, "error", error.result().data)
         _remember(turn, signature, "error", error.result().data, spec.effect)
         return
-    if spec.effect == "gated" or (spec.effect == "write" and not _dictated(turn, spec, prepared.args)):
+    if spec.effect == "gated" or (spec.effect == "write" and _needs_yes(turn, spec, prepared.args)):
         pending = open_pending(turn, call, prepared)
         result = {"ok": True, "status": "confirmation_required", "summary": pending.summary}
         turn.record_call(call, "pending", result, args=prepared.args)
@@ -172,6 +172,14 @@ async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
         await unbroken(_run_effect(turn, call, prepared, None))
     else:
         await _run_read(turn, call, prepared, signature)
+
+
+def _needs_yes(turn: Turn, spec: ToolSpec, args: JsonObject) -> bool:
+    """Whether a low-risk write is not plainly what the person asked for: not in their words, or done before."""
+    done = any(
+        isinstance(m, ToolMessage) and m.name == spec.name and m.ok and m.args == args for m in turn.given.history
+    )
+    return done or not _dictated(turn, spec, args)
 
 
 async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: str) -> None:

@@ -46,6 +46,7 @@ class Translation(BaseModel):
     statuses: dict[str, str] = {}
     values: dict[str, str] = {}
     answers: dict[str, str] = {}
+    aliases: dict[str, str] = Field(default={}, description="word or phrase -> the English that the planner reads")
 
     def say_day(self, day: date) -> str:
         """A day with its weekday, as this language writes it."""

@@ -67,7 +67,7 @@ class Knowledge:
         self.definition = definition
         self.block = definition.planner
         self.intents: dict[str, Intent] = read_intents(self.block["intents"])
-        self.lexicon = Lexicon(self.block["language"]["aliases"], self._vocabulary(), self._ordinary())
+        self.lexicon = Lexicon(self._aliases(), self._vocabulary(), self._ordinary())
         self.classifier = Classifier(self.intents, self.lexicon)
         self.slots = {name: _slot(name, raw) for name, raw in self.block["slots"].items()}
         self.record_slot = next(s for s in self.slots.values() if s.kind == "record")
@@ -91,6 +91,12 @@ class Knowledge:
     def answers(self) -> dict[int, dict[str, Template]]:
         """Compiled answers by wording. Results of tools leave out what they do not know, so a missing name is empty."""
         return {id(w): w.answers(ChainableUndefined) for w in self.definition.wordings.values()}
+
+    def _aliases(self) -> dict[str, str]:
+        aliases: dict[str, str] = {}
+        for translation in self.definition.translations.values():
+            aliases.update(translation.aliases)
+        return {**aliases, **self.block["language"]["aliases"]}
 
     def _vocabulary(self) -> set[str]:
         words: set[str] = set()

@@ -105,6 +105,7 @@ class _Step:
         self._needs: dict[tuple[str, bytes], JsonObject] = {}
         self._queue: list[Wish] = list(self._frame.queue)
         self._specialist: str | None = None
+        self._taken_up = False  # the open wish is pursued in this turn
 
     def run(self) -> list[Chunk]:
         text = self._settle_verdict()
@@ -160,14 +161,24 @@ class _Step:
         clauses = self._reader.clauses(text, self._today)
         found: list[tuple[Wish, Clause]] = []
         for clause in clauses:
+            opened = self._frame.wish
             for wish in self._read(clause, found[-1][0] if found else None):
+                if self._taken_up and found and found[-1][0] is opened:
+                    found.pop()  # one wish, said in two clauses
                 found.append((wish, clause))
         serious = [w for w, _ in found if not self._k.intents[w.intent].small_talk]
         wishes = serious or self._weightiest(found)
         if serious and any(self._k.intents[w.intent].tell.get("prefix") for w, _ in found):
             self._fragments.insert(0, Fragment(self._render("empathy_first")))
         if self._turn.by_runtime:
-            wishes = [w for w in wishes if w.intent not in self._k.block["idle"]]
+            done = {m.name for m in self._turn.by_runtime}
+            told = {id(w): c.said for w, c in found}
+            wishes = [
+                w
+                for w in wishes
+                if w.intent not in self._k.block["idle"]
+                and not (self._k.intents[w.intent].goal in done and not told[id(w)].narrows)  # "yes, change it"
+            ]
         if verdict is not None and verdict.kind == "decline":
             wishes = [w for w in wishes if w.intent not in self._k.block["idle"]]
             if not wishes:
@@ -199,6 +210,8 @@ class _Step:
         if (wish := self._again(clause)) is not None:
             return [wish]
         if (wish := self._carried_on(clause)) is not None:
+            self._taken_up = True
+            self._frame = replace(self._frame, wish=wish)  # the next clause goes on from here
             return [wish]
         weak = best is None or best.score < self._k.thresholds["intent"]
         if weak or (best is not None and best.intent.small_talk and (said.days or said.times or said.names_record)):
@@ -232,9 +245,10 @@ class _Step:
         if frame.wish is None or frame.asked is None:
             return None
         verdict = self._facts.verdict
-        if verdict is not None and verdict.kind == "amend" and (said.narrows or self._relates(said)):
-            return self._continue(frame.wish, said)
         other = best is not None and best.cue >= self._k.thresholds["alone"]
+        amends = verdict is not None and verdict.kind == "amend" and (said.narrows or self._relates(said))
+        if amends and self._has_when(frame.wish) and not self._turns_away(best):
+            return self._continue(frame.wish, said)
         if best is not None and other and best.intent.tell.get("stops"):
             self._specialist = self._k.intents[frame.wish.intent].specialist
             self._frame = replace(frame, wish=None, asked=None, shown=None)
@@ -278,6 +292,18 @@ class _Step:
             return replace(self._continue(wish, said), asking=asking)
         return None
 
+    def _has_when(self, wish: Wish) -> bool:
+        """Whether days and times are part of what the wish is for."""
+        goal = self._k.intents[wish.intent].goal
+        return goal is not None and self._k.day_slot.name in self._k.goals[goal].needs.values()
+
+    def _turns_away(self, best: Guess | None) -> bool:
+        """Whether an intent is plainly for another end than the open wish, though it may name days and times too."""
+        if best is None or self._frame.wish is None or best.cue < self._k.thresholds["strong"]:
+            return False
+        mine = self._k.intents[self._frame.wish.intent].tell.get("family")
+        return mine != best.intent.tell.get("family")
+
     def _relates(self, said: Said) -> bool:
         """Whether it speaks of a day or time only in relation to the one on the table."""
         return bool(self._neighbour(said) or self._later(said) or self._k.patterns["unchanged"].search(said.mended))
@@ -314,6 +340,7 @@ class _Step:
             return replace(_reopened(wish, day, clock), days=(Window(moved, moved),))
         if said.days and not said.times and clock in wish.values:
             wish = _reopened(wish, day, clock)
+        self._note_constraints(said)
         expects_time = frame.asked in (clock, "any", "go") or day in wish.values or bool(said.days)
         times = tuple(t for t in said.times if t.relation == "at" and (t.explicit or expects_time))
         return narrow(wish, replace(said, times=times), self._today)
@@ -465,10 +492,14 @@ class _Step:
     def _spread(self, wish: Wish, said: Said) -> list[Wish]:
         """One wish for each of several records named with "and" or "both"."""
         tell = self._k.intents[wish.intent].tell
-        if not tell.get("several") or not (said.references[1:] or self._k.patterns["several"].search(said.mended)):
-            return [wish]
         if len(said.references) > 1:
-            return [replace(wish, mention=ref) for ref in said.references]
+            return [replace(wish, mention=reference) for reference in said.references]
+        if tell.get("each_place"):
+            places = self._reader.places(said.raw, self._facts.locations)
+            if len(places) > 1:
+                return [wish.with_value("place", place.client_id) for place in places]
+        if not tell.get("several") or not self._k.patterns["several"].search(said.mended):
+            return [wish]
         for field in self._k.fields:
             values = said.fields.get(field.name, ())
             if not field.soft and len(values) > 1:
@@ -484,7 +515,7 @@ class _Step:
         if (said.days or said.times) and (frame.focus or said.names_record or points):
             return self._begun(Guess(self._k.intents[self._k.block["bare_day"]], 1.0, 1.0), said)
         if said.names_record or points:
-            return [Wish(self._k.block["bare_record"], mention=said.raw, raw=said.raw)]
+            return self._begun(Guess(self._k.intents[self._k.block["bare_record"]], 1.0, 1.0), said)
         return [Wish("unknown", raw=said.raw)]
 
     # -- doing it -----------------------------------------------------------------------------------------------
@@ -541,6 +572,8 @@ class _Step:
         shown = [f.shown for f in self._fragments if f.shown is not None]
         focus = [f.focus for f in self._fragments if f.focus] + [p.focus for p in self._proposals if p.focus]
         misses = frame.misses + 1 if any(f.asked == "unknown" for f in self._fragments) else 0
+        if self._taken_up:
+            frame = replace(frame, wish=None, asked=None, shown=None)
         answered = [f.answered for f in self._fragments if f.answered]
         frame = replace(frame, last=answered[-1] if answered and not self._asks() else None)
         if self._proposals:
@@ -589,6 +622,6 @@ def _weekday(day: str) -> int:
 def _distinct(wishes: Sequence[Wish]) -> list[Wish]:
     seen: list[Wish] = []
     for wish in wishes:
-        if all(wish.intent != w.intent or wish.mention != w.mention for w in seen):
+        if all((wish.intent, wish.mention, wish.values) != (w.intent, w.mention, w.values) for w in seen):
             seen.append(wish)
     return seen

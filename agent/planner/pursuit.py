@@ -271,7 +271,7 @@ class Pursuit:
         """Records that what was said may mean; empty when nothing was said about which."""
         if said is None:
             return []
-        if not said.references and said.unknown_address and not self._by_words(records, said):
+        if not said.references and said.has_address and not self._by_words(records, said):
             raise Answered(Fragment(self.render("unknown_record", said=said.raw)))
         if said.references:
             hits = [r for r in records if any(_is_reference(r, slot.key, ref) for ref in said.references)]
@@ -345,7 +345,8 @@ class Pursuit:
         if matches:
             return matches[0]  # all finished
         focused = [r for r in records if r[slot.key] == self._frame.focus]
-        if focused and (_fits(focused[0], goal.prefer) or (said is not None and said.pointing)):
+        spoken_of = (said is not None and said.pointing) or wish.days or wish.times
+        if focused and (_fits(focused[0], goal.prefer) or spoken_of):
             return focused[0]
         fitting = [r for r in records if not self._finished(r) and _fits(r, goal.prefer)]
         if len(fitting) == 1:

@@ -20,6 +20,7 @@ from tools.contract import Location
 
 M = TypeVar("M", DateMention, TimeMention)
 FAR = "9999-12-31"
+SPOKEN_OF_DAYS = 180  # a bare month further ahead than this is one that has been
 MIDDLE = 0  # a position: the one in the middle
 _MINUTE_LATER = 1
 
@@ -40,7 +41,7 @@ class Said:
     pick: str | None = None
     everything: bool = False
     pointing: bool = False  # "it", "that one"
-    unknown_address: bool = False  # it holds a street address
+    has_address: bool = False  # it holds what looks like a street address
 
     @property
     def names_record(self) -> bool:
@@ -97,7 +98,7 @@ class Reader:
     def _parts(self, sentence: str) -> list[str]:
         """A sentence cut at connectors, but only where both sides want something."""
         best = self._best(sentence)
-        if best is not None and best.cue >= self._k.thresholds["whole"]:
+        if best is not None and best.intent.tell.get("whole"):
             return [sentence]
         pieces = [p for p in self._k.patterns["connector"].split(sentence) if p and p.strip(" ,")]
         if len(pieces) < 2:
@@ -121,11 +122,11 @@ class Reader:
     def _parallel(self, left: str, right: str) -> bool:
         """ "Book A for the 16th and B for the 17th": the second half wants the same for another record and time."""
         one, two = self.say(left, date.today()), self.say(right, date.today())
-        return bool(one.fields and one.days and two.fields and two.days)
+        return all((half.fields or half.has_address) and (half.days or half.times) for half in (one, two))
 
     def _wants(self, text: str) -> bool:
         best = self._best(text)
-        return best is not None and best.cue >= self._k.thresholds["alone"]
+        return best is not None and best.cue >= self._k.thresholds["alone"] and not best.intent.small_talk
 
     def _swallows(self, text: str) -> bool:
         """Whether the intent takes the rest of the message as its text."""
@@ -138,7 +139,10 @@ class Reader:
         mine, theirs = self._best(part), self._best(before)
         idle = theirs is not None and theirs.intent.small_talk and not self.say(before, today).names_record
         if theirs is None or (theirs.cue < self._k.thresholds["alone"] and not idle):
-            return self._parallel(before, part)
+            # A record with a day is a wish of its own, unless what follows may be what those are for.
+            whole = self.say(before, today)
+            other = mine is not None and self._wants(part) and not mine.intent.tell.get("takes_days")
+            return (bool(whole.fields and whole.days) and other) or self._parallel(before, part)
         if mine is None or mine.cue < self._k.thresholds["alone"]:
             return theirs.intent.small_talk or self._parallel(before, part)
         return mine.intent.name != theirs.intent.name or self.say(part, today).names_record
@@ -158,7 +162,7 @@ class Reader:
         expanded = k.lexicon.expand(text)
         mended = k.lexicon.mend(text)
         plain = unaccent(expanded)
-        found = find_dates(expanded, today)
+        found = [self._judged(d, expanded, today) for d in find_dates(expanded, today)]
         cut = max((m.end() for m in k.patterns["change"].finditer(expanded)), default=0)
         days = _latest([d for d in found if isinstance(d, DateMention)], cut)
         times = _latest(find_times(expanded), cut)
@@ -187,8 +191,22 @@ class Reader:
             pick=pick,
             everything=bool(k.patterns["everything"].search(mended)),
             pointing=bool(k.patterns["pointing"].search(mended)),
-            unknown_address=bool(k.patterns["address"].search(plain)),
+            has_address=bool(k.patterns["address"].search(plain)),
         )
+
+    def _judged(self, mention: DateMention | ImpossibleDate, text: str, today: date) -> DateMention | ImpossibleDate:
+        """A date with its surroundings: "thursday is no good" rules it out, "the week after the 20th" begins there."""
+        if isinstance(mention, ImpossibleDate) or mention.relation != "on":
+            return mention
+        before, after = text[: mention.span[0]], text[mention.span[1] :]
+        if self._k.patterns["refused_day"].match(after):
+            return replace(mention, relation="not")
+        if mention.kind == "range" and mention.start > today + timedelta(days=SPOKEN_OF_DAYS):
+            return replace(mention, relation="instead_of")  # "measured in February": the last one, not the next
+        if self._k.patterns["week_after"].search(before) or self._k.patterns["week_later"].search(after):
+            monday = mention.end + timedelta(days=7 - mention.end.weekday())
+            return replace(mention, start=monday, end=monday + timedelta(days=4), kind="range")
+        return mention
 
     def _wished_times(self, text: str, times: list[TimeMention]) -> list[TimeMention]:
         """ "Mornings only, I work afternoons": what stands beside the word that restricts is the wish."""
@@ -244,7 +262,7 @@ def narrow(wish: Wish, said: Said, today: date) -> Wish:
 
 def _relative(mentions: Sequence[DateMention]) -> list[DateMention]:
     """ "The 18th is bad, the following week is better": that week follows the day named before it."""
-    if len(mentions) > 1 and "following" in mentions[-1].text and mentions[-1].kind == "range":
+    if len(mentions) > 1 and mentions[-1].kind == "range" and re.search(r"following|after", mentions[-1].text):
         monday = mentions[0].end + timedelta(days=7 - mentions[0].end.weekday())
         return [replace(mentions[-1], start=monday, end=monday + timedelta(days=4))]
     return list(mentions)
