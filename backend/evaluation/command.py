@@ -81,7 +81,7 @@ def evaluate(
         settings = load_settings()
         outcomes = asyncio.run(_run(tasks, settings, jobs, url, console, verbose))
     except (ScenarioError, SettingsError, EmbeddedError, SimulatorError, CannotEvaluate) as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False)
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_UNUSABLE) from error
     console.print(report.failures(outcomes), soft_wrap=True)
     console.print(report.summary(outcomes))
