@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 STATIC = HERE.parent / "static"
 NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Outcrop</title>
 <body style="font:16px/1.5 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem">
-<h1>Outcrop</h1><p>The service runs; its page has not been built yet. <code>make web</code> builds it.</p>
+<h1>Outcrop</h1><p>The service runs; its page has not been built yet. <code>make frontend</code> builds it.</p>
 <p>Until then: <code>outcrop chat</code> in a terminal, or the <a href="/docs">API</a>.</p></body></html>"""
 
 
