@@ -290,6 +290,8 @@ def _tell_outcomes(turn: Turn) -> None:
     """Say in plain words how the effects of this turn ended."""
     for outcome in turn.untold or turn.outcomes:
         match outcome.result.status:
+            case "ok" if outcome.was_only_tried:
+                text = turn.wording.phrase("nothing_executed")
             case "ok":
                 text = receipt(turn, outcome.tool, {**outcome.args, **outcome.facts})
             case "unknown":

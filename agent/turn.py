@@ -30,6 +30,11 @@ class Outcome:
     facts: JsonObject  # what a person had read before the yes; empty for an ungated write
     result: ToolResult
 
+    @property
+    def was_only_tried(self) -> bool:
+        """Whether the system behind runs in test mode: all went well, and nothing was sent."""
+        return bool(self.result.data.get("test_mode"))
+
 
 @dataclass(slots=True)
 class Seen:
@@ -255,8 +260,8 @@ class Turn:
 
     @property
     def committed(self) -> frozenset[str]:
-        """Tools whose effect is on the ledger as done in this turn."""
-        return frozenset(outcome.tool for outcome in self.outcomes if outcome.result.status == "ok")
+        """Tools whose effect is on the ledger as done in this turn, and really was."""
+        return frozenset(o.tool for o in self.outcomes if o.result.status == "ok" and not o.was_only_tried)
 
     @property
     def usage(self) -> JsonObject:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import httpx
+import structlog
 from fastapi import FastAPI
 
 from agent.definition import AgentDefinition, load_definition
@@ -30,12 +31,14 @@ from backend.settings import Settings, SettingsError
 from tools.catalogue import CUSTOMER_ACTIONS
 from tools.contract import CallbackStore, ToolContext, ToolState
 from tools.pf360.breaker import Breaker
-from tools.pf360.client import Pf360, Timeouts
+from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 from tools.toolbox import InProcessToolbox
 
 if TYPE_CHECKING:
     from agent.providers.base import Provider
     from agent.providers.openai_wire import OpenAIConfig
+
+log = structlog.get_logger(__name__)
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -169,12 +172,15 @@ def contexts(settings: Settings, deployment: Deployment, clock: ProductClock, ht
     """What tools may know of each turn's caller and surroundings."""
     secret = settings.pf360_jwt_secret.get_secret_value() if settings.pf360_jwt_secret else ""
     tokens = UpstreamTokens(secret, clock)
-    breaker, weather_breaker = Breaker("pf360"), Breaker("weather")
+    breaker, weather_breaker = make_breaker(settings, "pf360"), make_breaker(settings, "weather")
     timeouts = Timeouts(
         connect_s=settings.pf360_connect_timeout_seconds,
         read_s=settings.pf360_read_timeout_seconds,
         slow_s=settings.pf360_write_timeout_seconds,
     )
+    pauses = tuple(settings.pf360_retry_pause_seconds * 2**n for n in range(settings.pf360_read_retries))
+    retries = Retries(pauses, settings.pf360_longest_wait_seconds)
+    test_mode = TestMode(confirm=not settings.confirm_schedule_flag, cancel=not settings.cancel_schedule_flag)
 
     def make(caller: Principal, state: ToolState, callbacks: CallbackStore) -> ToolContext:
         return ToolContext(
@@ -187,11 +193,23 @@ def contexts(settings: Settings, deployment: Deployment, clock: ProductClock, ht
                 http,
                 partial(tokens.of, caller),
                 timeouts=timeouts,
+                retries=retries,
                 breaker=breaker,
                 weather_breaker=weather_breaker,
+                test_mode=test_mode,
             ),
             callbacks=callbacks,
             settle_seconds=settings.pf360_settle_seconds,
         )
 
     return make
+
+
+def make_breaker(settings: Settings, upstream: str) -> Breaker:
+    """A circuit breaker for the whole process; each change of its state is one line of the log."""
+    return Breaker(
+        upstream,
+        fail_max=settings.pf360_breaker_failures,
+        reset_s=settings.pf360_breaker_reset_seconds,
+        on_change=lambda name, state: log.warning("breaker_changed", upstream=name, state=state),
+    )

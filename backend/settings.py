@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     pf360_read_timeout_seconds: float = Field(default=8.0, gt=0)
     pf360_write_timeout_seconds: float = Field(default=20.0, gt=0, description="writes and availability")
     pf360_settle_seconds: float = Field(default=10.0, ge=0, description="how long a write may take to show up")
+    pf360_read_retries: int = Field(default=2, ge=0, le=5, description="further tries of a read; writes have none")
+    pf360_retry_pause_seconds: float = Field(default=0.5, ge=0, description="before the first; it doubles each time")
+    pf360_longest_wait_seconds: float = Field(default=2.0, ge=0, description="for an upstream that says 429")
+    pf360_breaker_failures: int = Field(default=20, ge=1, description="in a row, then the upstream is left alone")
+    pf360_breaker_reset_seconds: float = Field(default=3.0, gt=0, description="until one call may try it again")
+    confirm_schedule_flag: bool = Field(default=True, description="0: no booking and no move is sent, replies say so")
+    cancel_schedule_flag: bool = Field(default=True, description="0: no cancellation is sent, replies say so")
 
     # turns and sessions
     session_idle_seconds: int = Field(default=1800, ge=1)

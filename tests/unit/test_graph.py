@@ -395,3 +395,15 @@ async def test_a_failed_lookup_may_be_repeated_after_something_was_found() -> No
     assert len(wire.requests) == 4
     assert reply.text == "Sorry, not open."
     assert NotOffered.code in str([e.result for e in reply.events if isinstance(e, ToolFinished)])
+
+
+async def test_what_test_mode_held_back_is_not_claimed() -> None:
+    """The tool says that nothing was sent; a model that tells it as a booking is corrected, then overruled."""
+    tried = ToolResult("ok", {"ok": True, "status": "Tentatively Scheduled", "test_mode": True})
+    provider, _ = scripted([BOOK], says("It's booked for Monday at 10 AM!"))
+    talk = Talk(provider, World(FakeToolbox(outcome=lambda *_: tried)))
+    await talk.say("book monday at 10")
+    reply = await talk.say("yes")
+    assert reply.faults() == ["claim", "claim"]
+    assert "Nothing has been changed" in reply.text
+    assert "booked" not in reply.text

@@ -32,8 +32,8 @@ class Breaker:
         self,
         name: str,
         *,
-        fail_max: int = 10,
-        reset_s: float = 5.0,
+        fail_max: int = 20,
+        reset_s: float = 3.0,
         on_change: Callable[[str, str], None] | None = None,
     ) -> None:
         """`on_change(name, state)` is called with `closed`, `open` or `half-open` at every transition."""
