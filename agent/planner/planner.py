@@ -211,11 +211,16 @@ class _Step:
             return [wish]
         if (wish := self._carried_on(clause)) is not None:
             self._taken_up = True
-            self._frame = replace(self._frame, wish=wish)  # the next clause goes on from here
+            settled = "any" if self._frame.asked in ("choice", "go") else self._frame.asked
+            self._frame = replace(self._frame, wish=wish, asked=settled)  # the next clause goes on from here
             return [wish]
         weak = best is None or best.score < self._k.thresholds["intent"]
         if weak or (best is not None and best.intent.small_talk and (said.days or said.times or said.names_record)):
-            if before is not None and said.names_record and self._k.intents[before.intent].tell.get("several"):
+            if (
+                before is not None
+                and (said.names_record or said.has_address)
+                and self._k.intents[before.intent].tell.get("several")
+            ):
                 same = Guess(self._k.intents[before.intent], 1.0, 1.0)
                 return self._begun(same, said)
             if before is not None and not self._k.intents[before.intent].small_talk:
@@ -286,6 +291,8 @@ class _Step:
             if not said.narrows and not said.pointing and best.intent.name != mine.name:
                 return None
             return self._continue(frame.wish, said)
+        if (said.days or said.times) and not self._has_when(frame.wish):
+            return None
         if said.narrows or self._relates(said):
             asking = said.raw.rstrip().endswith("?")
             wish = frame.wish if asking else self._settled_on(frame.wish)

@@ -163,9 +163,9 @@ class Reader:
         mended = k.lexicon.mend(text)
         plain = unaccent(expanded)
         found = [self._judged(d, expanded, today) for d in find_dates(expanded, today)]
-        cut = max((m.end() for m in k.patterns["change"].finditer(expanded)), default=0)
-        days = _latest([d for d in found if isinstance(d, DateMention)], cut)
-        times = _latest(find_times(expanded), cut)
+        cuts = sorted((m.end() for m in k.patterns["change"].finditer(expanded)), reverse=True)
+        days = _latest([d for d in found if isinstance(d, DateMention)], cuts)
+        times = _latest(find_times(expanded), cuts)
         times = [t for t in self._wished_times(expanded, times) if t.kind == "point" or not _whole_day(t)]
         taken = [d.span for d in found] + [t.span for t in times if t.explicit]
         free = _blank(plain, taken)
@@ -311,9 +311,12 @@ def time_windows(times: Sequence[TimeMention]) -> list[Window]:
     return windows
 
 
-def _latest(mentions: Sequence[M], cut: int) -> list[M]:
-    after = [m for m in mentions if m.span[0] >= cut]
-    return after if after else list(mentions)
+def _latest(mentions: Sequence[M], cuts: Sequence[int]) -> list[M]:
+    """Those after the last change of mind that any of them follows; a change of the hour leaves the day as it was."""
+    for cut in cuts:
+        if after := [m for m in mentions if m.span[0] >= cut]:
+            return after
+    return list(mentions)
 
 
 def _blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
