@@ -105,6 +105,7 @@ class _Step:
         self._needs: dict[tuple[str, bytes], JsonObject] = {}
         self._queue: list[Wish] = list(self._frame.queue)
         self._specialist: str | None = None
+        self._missed = False  # the message was not understood
         self._taken_up = False  # the open wish is pursued in this turn
 
     def run(self) -> list[Chunk]:
@@ -187,6 +188,7 @@ class _Step:
                 self._frame = replace(self._frame, wish=None, asked=None, shown=None)
         if len(wishes) > 1:
             wishes = [w for w in wishes if w.intent != "unknown"] or wishes[:1]
+        wishes = self._asked_again(wishes)
         if wishes and self._specialist is None:
             self._specialist = self._k.intents[wishes[0].intent].specialist
         return _distinct(wishes)
@@ -313,6 +315,8 @@ class _Step:
 
     def _relates(self, said: Said) -> bool:
         """Whether it speaks of a day or time only in relation to the one on the table."""
+        if self._k.patterns["sooner"].search(said.mended) or self._k.patterns["later"].search(said.mended):
+            return True
         return bool(self._neighbour(said) or self._later(said) or self._k.patterns["unchanged"].search(said.mended))
 
     def _settled_on(self, wish: Wish) -> Wish:
@@ -336,6 +340,9 @@ class _Step:
                 wish = wish.without(record).with_value("was", wish.values[record])
         if self._k.intents[wish.intent].tell.get("later") or self._later(said):
             wish = self._after_shown(wish)
+        said = self._as_spoken_of(wish, said)
+        if (value := wish.values.get(clock)) and not said.times and (window := self._beside(said, value)):
+            return replace(wish.without(clock), times=(window,), hours=said.raw)
         picked = self._picked(said, wish)
         if picked is not None:
             kind, choice = picked
@@ -351,6 +358,28 @@ class _Step:
         expects_time = frame.asked in (clock, "any", "go") or day in wish.values or bool(said.days)
         times = tuple(t for t in said.times if t.relation == "at" and (t.explicit or expects_time))
         return narrow(wish, replace(said, times=times), self._today)
+
+    def _as_spoken_of(self, wish: Wish, said: Said) -> Said:
+        """ "Tuesday at 8" with a Tuesday on the table means that one, not the next there is."""
+        value = wish.values.get(self._k.day_slot.name)
+        if value is None or self._k.patterns["other_week"].search(said.mended):
+            return said
+        days = tuple(
+            m
+            for m in said.days
+            if not (m.kind == "weekday" and m.relation == "on" and m.start.weekday() == _weekday(value))
+        )
+        return replace(said, days=days)
+
+    def _beside(self, said: Said, clock: str) -> Window | None:
+        """ "Anything earlier?": the hours before the one on the table; "later": those after it."""
+        if self._k.patterns["sooner"].search(said.mended):
+            return Window("00:00", clock)
+        return (
+            Window(f"{clock[:4]}{int(clock[4]) + 1}", "24:00")
+            if self._k.patterns["later"].search(said.mended)
+            else None
+        )
 
     def _neighbour(self, said: Said) -> int:
         """ "The day after" the one spoken of: 1, "the day before": -1, else 0."""
@@ -525,6 +554,16 @@ class _Step:
             return self._begun(Guess(self._k.intents[self._k.block["bare_record"]], 1.0, 1.0), said)
         return [Wish("unknown", raw=said.raw)]
 
+    def _asked_again(self, wishes: list[Wish]) -> list[Wish]:
+        """With a question open, what was not understood is no answer to it: it is put again, once."""
+        frame = self._frame
+        idle = all(w.intent in self._k.block["idle"] for w in wishes)
+        if not wishes or not idle or frame.wish is None or frame.asked not in self._k.slots or frame.misses:
+            return wishes
+        self._missed = True
+        self._add(Fragment(self._render("not_understood")))
+        return [frame.wish]
+
     # -- doing it -----------------------------------------------------------------------------------------------
 
     def _try(self, wish: Wish) -> None:
@@ -578,7 +617,7 @@ class _Step:
         opened = [f for f in self._fragments if f.wish is not None or f.asked]
         shown = [f.shown for f in self._fragments if f.shown is not None]
         focus = [f.focus for f in self._fragments if f.focus] + [p.focus for p in self._proposals if p.focus]
-        misses = frame.misses + 1 if any(f.asked == "unknown" for f in self._fragments) else 0
+        misses = frame.misses + 1 if self._missed else 0
         if self._taken_up:
             frame = replace(frame, wish=None, asked=None, shown=None)
         answered = [f.answered for f in self._fragments if f.answered]
