@@ -209,13 +209,16 @@ async def test_something_else_at_the_address_is_named() -> None:
 async def test_silence_ends_in_time() -> None:
     """A server that says nothing runs into the idle limit."""
 
+    over = asyncio.Event()
+
     async def silent(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.wait_for(over.wait(), 30)
         return web.Response()
 
     async with model_server(silent) as server:
         with pytest.raises(ModelTimeout):
             await ask(server, idle_timeout_s=0.1)
+        over.set()  # else the server would wait for its handler
 
 
 async def test_an_absent_server_is_unavailable() -> None:
