@@ -51,6 +51,7 @@ class Utterance:
     never: tuple[str, ...] = ()
     es: bool = False
     held_back: bool = False
+    part: str = "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,9 @@ class Bank:
         self.openings = {name: Opening(o["who"], tuple(o["said"])) for name, o in raw["openings"].items()}
         listed = [*self._first(raw["first"]), *self._follow_ups(raw["follow_up"])]
         draw = random.Random(_SEED)
-        self.utterances = tuple(replace(u, held_back=draw.random() < HELD_BACK) for u in listed)
+        drawn = [replace(u, held_back=draw.random() < HELD_BACK) for u in listed]
+        second = [replace(u, part="second") for u in self._first(raw["second"])]
+        self.utterances = (*drawn, *second)
         self.safety = tuple(self._read(e, e.get("want", ())) for e in raw["safety"])
 
     def _first(self, block: dict[str, list[Any]]) -> Iterator[Utterance]:
