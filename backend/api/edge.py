@@ -8,6 +8,7 @@ Origin is refused, and JSON is demanded, which a form cannot send).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
@@ -69,7 +70,7 @@ class Edge:
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
         """Status, field and sentence when the request must not go further."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if not is_loopback(_hostname(host)):
+        if not _names_us(host):
             return 403, "host", "This server answers to loopback names only."
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
@@ -86,11 +87,13 @@ class Edge:
         return None
 
 
-def _hostname(host: str) -> str:
+@lru_cache(maxsize=256)
+def _names_us(host: str) -> bool:
+    """Whether a Host header holds a loopback name or address."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
-        return ""
+        return False
 
 
 def _bounded(receive: Receive) -> Receive:

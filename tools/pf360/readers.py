@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Any
 
 from tools.pf360.models import (
@@ -267,8 +268,11 @@ def moment(value: Any) -> datetime | None:
 
 def clock_time(value: Any) -> time | None:
     """A time of day of `08:00`, `08:00:00` or `08:00 AM`; None for anything else, such as `Closed`."""
-    if not isinstance(value, str):
-        return None
+    return _clock_time(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=1024)  # a day has few times, and reading one costs more than all else of an answer
+def _clock_time(value: str) -> time | None:
     for form in ("%H:%M:%S", "%H:%M", "%I:%M %p", "%I:%M%p", "%I %p"):
         try:
             return datetime.strptime(value.strip(), form).time()
