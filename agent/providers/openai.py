@@ -121,7 +121,7 @@ def _messages(messages: Sequence[Message]) -> list[JsonObject]:
                 fresh = {call.id: ids.unique(call.id) for call in message.tool_calls}
                 rendered.append(_calls(message, fresh))
                 for call in message.tool_calls:
-                    content = _data(answers.get(call.id, _STOPPED))
+                    content = _DATA.of(answers.get(call.id, _STOPPED))
                     rendered.append({"role": "tool", "tool_call_id": fresh[call.id], "content": content})
     return rendered
 
@@ -163,9 +163,28 @@ def _calls(message: AssistantMessage, ids: dict[str, str]) -> JsonObject:
     return {"role": "assistant", "content": message.text.strip() or None, "tool_calls": calls}
 
 
-def _data(result: JsonObject) -> str:
-    """A result as delimited data; no text inside can end the delimiter, for "<" is escaped as JSON allows."""
-    return f"<data>{orjson.dumps(result).decode().replace('<', chr(92) + 'u003c')}</data>"
+class _Data:
+    """Results as delimited data; no text inside can end the delimiter, for "<" is escaped as JSON allows.
+
+    Made once for each result object: every call of every later turn shows the same ones again, and none is changed.
+    """
+
+    def __init__(self, kept: int = 1024) -> None:
+        self._kept = kept
+        self._known: dict[int, tuple[JsonObject, str]] = {}
+
+    def of(self, result: JsonObject) -> str:
+        known = self._known.get(id(result))
+        if known is not None and known[0] is result:
+            return known[1]
+        text = f"<data>{orjson.dumps(result).decode().replace('<', chr(92) + 'u003c')}</data>"
+        if len(self._known) >= self._kept:
+            self._known.clear()
+        self._known[id(result)] = (result, text)
+        return text
+
+
+_DATA = _Data()
 
 
 class _Ids:
