@@ -38,7 +38,8 @@ def _piece(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return _event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": MODEL, "choices": [choice]})
 
 
-_CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": TOOL, "arguments": ""}}
+CALL_ID = b"call_000000"
+_CALL = {"index": 0, "id": CALL_ID.decode(), "type": "function", "function": {"name": TOOL, "arguments": ""}}
 _USAGE = _event({"id": "chatcmpl-1", "choices": [], "usage": {"prompt_tokens": 900, "completion_tokens": 20}})
 _END = (_USAGE + _event(None) + b"0\r\n\r\n",)
 TEXT_ANSWER = (
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection; requests on it are answered one after the other."""
 
     last_messages = 0
+    calls = 0
 
     def __init__(self) -> None:
         self._received = b""
@@ -89,8 +91,10 @@ class Connection(asyncio.Protocol):
             return
         messages = orjson.loads(body)["messages"]
         Connection.last_messages = len(messages)
+        Connection.calls += 1
+        call_id = b"call_%06d" % (Connection.calls % 1_000_000)
         for part in TEXT_ANSWER if messages[-1]["role"] == "tool" else CALL_ANSWER:
-            self._transport.write(part)
+            self._transport.write(part.replace(CALL_ID, call_id))
             await asyncio.sleep(0)  # so that each is sent by itself
 
 
