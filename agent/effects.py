@@ -63,14 +63,16 @@ async def _execute(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolRes
 async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: Earlier) -> ToolResult:
     """An earlier attempt died between intent and outcome: read back.
 
-    Only a positive "it did not happen" allows a second attempt, and only for what a person confirmed.
+    Only a positive "it did not happen", or "not to its end", allows a second attempt, and only for what a person
+    confirmed.
     """
     turn.note("effect_interrupted", tool=effect.tool, key=effect.key, state=earlier.state)
     try:
-        found = await turn.toolbox.reconcile(effect.tool, effect.args, turn.given.tools)
+        context = replace(turn.given.tools, effect_key=effect.key)
+        found = await turn.toolbox.reconcile(effect.tool, effect.args, context)
     except ToolError:
         return _unknown(turn)
-    if found is None and effect.pending_id is not None:
+    if (found is None or found.status == "error") and effect.pending_id is not None:
         return await _execute(turn, prepared, effect)
     if found is None or found.status != "ok":
         return _unknown(turn)

@@ -23,15 +23,13 @@ The exception's text is for logs, `code` for programs, `user_hint` for people.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class OutcropError(Exception):
     """Base of all errors that a caller may see."""
 
-    code: ClassVar[str] = "internal_error"
-    status: ClassVar[int] = 500
-    retryable: ClassVar[bool] = False
+    code: str = "internal_error"
+    status: int = 500
+    retryable: bool = False
     user_hint: str = "Something went wrong on our side. Please try again."
 
     def __init__(self, message: str = "", *, user_hint: str | None = None, field: str | None = None) -> None:
@@ -162,4 +160,4 @@ class StoreUnavailable(OutcropError):
     code = "store_unavailable"
     status = 503
     retryable = True
-    user_hint = "The service is not ready. Your message was not taken; please send it again."
+    user_hint = "The service cannot reach its records just now. Please try again in a moment."

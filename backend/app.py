@@ -20,6 +20,7 @@ from backend.api.caller import Backend
 from backend.api.edge import Edge
 from backend.api.schema import describe
 from backend.clock import ProductClock, RealClock, SimulatorClock
+from backend.conversations.reconciler import Pace, Reconciler
 from backend.conversations.service import AgentVersion, ConversationService, Limits, MakeContext, RunTurn
 from backend.identity.demo import DemoIdentities
 from backend.identity.directory import Deployment, load_deployment
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Holds nothing of a conversation: one for the process.
+TOOLBOX = InProcessToolbox(CUSTOMER_ACTIONS)
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -102,15 +105,18 @@ async def parts(
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
         clock = make_clock(settings, deployment, http)
+        make_context = contexts(settings, deployment, clock, http)
         service = ConversationService(
             db=db,
             sessions=sessions,
             clock=clock,
             run_turn=run,
-            make_context=contexts(settings, deployment, clock, http),
+            make_context=make_context,
             agent=AgentVersion(definition.file.name, definition.file.version, definition.file.limits.history_turns),
             limits=Limits(settings.turn_lease_seconds, settings.max_running_turns, settings.max_followers_per_turn),
         )
+        reconciler = Reconciler(db, clock, TOOLBOX, make_context, pace(settings))
+        reconciler.start()
         try:
             yield Backend(
                 service=service,
@@ -122,6 +128,7 @@ async def parts(
                 answered_by=answered_by(provider),
             )
         finally:
+            await reconciler.stop()
             await provider.wire.close()
             await sessions.close()
             await db.close()
@@ -155,9 +162,8 @@ def answered_by(provider: Provider) -> str:
 
 def answering(definition: AgentDefinition, provider: Provider) -> RunTurn:
     """Bind the agent to what stays the same from turn to turn."""
-    toolbox = InProcessToolbox(CUSTOMER_ACTIONS)
     classify = classifier(definition)
-    return lambda turn, work: run_turn(definition, provider, toolbox, turn, work, classify)
+    return lambda turn, work: run_turn(definition, provider, TOOLBOX, turn, work, classify)
 
 
 def make_clock(settings: Settings, deployment: Deployment, http: httpx.AsyncClient) -> ProductClock:
@@ -203,6 +209,12 @@ def contexts(settings: Settings, deployment: Deployment, clock: ProductClock, ht
         )
 
     return make
+
+
+def pace(settings: Settings) -> Pace:
+    """How effects without an outcome are looked after: not before upstream must have carried out what it was sent."""
+    slowest_s = settings.pf360_write_timeout_seconds + settings.pf360_settle_seconds
+    return Pace(every_s=settings.turn_lease_seconds, min_age_s=slowest_s, lease_s=2 * slowest_s)
 
 
 def make_breaker(settings: Settings, upstream: str) -> Breaker:

@@ -182,12 +182,18 @@ async def _finish_move(ctx: ToolContext, released: Project, old: datetime | None
 
 
 async def moved_already(ctx: ToolContext, project_id: str, start: datetime) -> ToolResult | None:
-    """The receipt of a move if it was completed; None when it was not begun, or broke off after the release."""
+    """The receipt of a move if it was completed; an error when it broke off after the release; None: not begun."""
     project = await own_project(ctx, project_id, fresh=True)
     seen = await read_back(ctx, _looking(ctx, project, lambda row: row.appointment == start))
     if seen.found is not None:
         return _ok({**_receipt(ctx, seen.found, start), "old": None})
-    return None if seen.readable else _unknown(project, ctx)
+    if not seen.readable:
+        return _unknown(project, ctx)
+    current = await own_project(ctx, project_id, fresh=True)
+    if current.appointment is None and current.status.casefold() == RELEASED.casefold():
+        broke_off = UpstreamUnavailable("The new time was not booked.")
+        return (await _move_failed(ctx, current, None, start, broke_off)).result()
+    return None
 
 
 async def _check_still_open(ctx: ToolContext, project: Project, start: datetime, old: datetime) -> None:

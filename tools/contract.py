@@ -164,6 +164,7 @@ class ToolContext:
     callbacks: CallbackStore
     settle_seconds: float = 10.0
     effect_key: str = ""  # set by the runtime for calls with effects
+    effect_at: datetime | None = None  # when an effect to be read back was intended; None: within this turn
 
 
 class Toolbox(Protocol):
@@ -182,5 +183,8 @@ class Toolbox(Protocol):
         ...
 
     async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
-        """Read back whether an effect with these effective arguments took place; None: it did not."""
+        """Read back whether an effect with these effective arguments took place; None: it did not.
+
+        An `error` result says that it broke off half-way, and how things stand.
+        """
         ...

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from tools.action import action
 from tools.arguments import NoteText, ShortText
-from tools.contract import JsonObject, ToolContext, ToolError
+from tools.contract import JsonObject, ToolContext, ToolError, ToolResult
 from tools.locations import clients_of, local_now, office_phone, office_phones
 from tools.offices import default_hours, next_opening, open_at
 
@@ -38,6 +38,12 @@ async def request_human(reason: ShortText, summary: NoteText, ctx: ToolContext) 
         "next_open": None if is_open else next_opening(hours, now),
     }
     return result if client_id else {**result, "offices": office_phones(ctx)}
+
+
+@request_human.reconciles
+async def _recorded_request(reason: str, summary: str, ctx: ToolContext) -> ToolResult:
+    # Recording is ours and happens once a key: doing it again is how to be sure.
+    return ToolResult("ok", {"ok": True, **await request_human.run(reason=reason, summary=summary, ctx=ctx)})
 
 
 ACTIONS = (request_human,)

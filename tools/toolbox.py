@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from tools.action import Action, by_name
 from tools.contract import Identity, JsonObject, Prepared, ToolContext, ToolError, ToolResult, ToolSpec, UnknownTool
+from tools.effects import UNKNOWN_HINT
+from tools.errors import UnknownOutcome
 from tools.pf360.client import upstream_status
 
 
@@ -56,10 +58,13 @@ class InProcessToolbox:
             upstream_status.reset(token)
 
     async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
-        """Read back an effect by its effective arguments; None when it did not take place (or there is none)."""
+        """Read back an effect by its effective arguments; None when it did not take place.
+
+        An `error` result: it broke off half-way. Raises `UnknownOutcome` for an action that cannot be read back.
+        """
         action = self._action(name, ctx)
         if action.reconcile is None:
-            return None
+            raise UnknownOutcome(UNKNOWN_HINT)
         return await action.reconcile(**action.bind(args, ctx.identity), ctx=ctx)
 
     def _action(self, name: str, ctx: ToolContext) -> Action:

@@ -77,10 +77,10 @@ class TurnDidNotComplete(OutcropError):
         if isinstance(failure, TurnFailed):
             super().__init__(failure.code, user_hint=failure.user_hint)
             known = CLASSES.get(failure.code, OutcropError)
-            self.code, self.status, self.retryable = failure.code, known.status, failure.retryable  # type: ignore[misc]
+            self.code, self.status, self.retryable = failure.code, known.status, failure.retryable
         else:
             super().__init__(failure.reason, user_hint="The reply was stopped.")
-            self.code, self.status, self.retryable = "turn_cancelled", 409, True  # type: ignore[misc]
+            self.code, self.status, self.retryable = "turn_cancelled", 409, True
         self.session_id = session_id
         self.turn_id = turn_id
 

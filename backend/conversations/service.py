@@ -47,6 +47,16 @@ CLOSE_RETRIES_S = (0.1, 0.5, 2.0)
 MOST_TAKE_OVERS = 3
 LABELS = {True: "Confirm", False: "Decline"}
 UNSTORABLE = (OutcropError.code, OutcropError.user_hint, False)
+# What a failed turn has to say, by how its effects stand; the failure's own hint knows nothing of them.
+UNCLEAR_HINT = (
+    "Something went wrong before I could see whether your change went through. It is being checked; "
+    "please do not repeat it yet."
+)
+DONE_HINT = (
+    "Something went wrong while I was answering, after your change had been made. "
+    "Please ask me how things stand before you repeat anything."
+)
+TAKEN_HINT = "Your message was received, but I could not finish the answer. Please ask me again in a moment."
 OPEN_STATES = ("accepted", "running")
 
 RunTurn = Callable[[TurnInput, TurnWork], AsyncIterator[TurnEvent]]
@@ -283,8 +293,9 @@ class ConversationService:
     async def _run(self, running: RunningTurn, start: _Start) -> None:
         """Run one turn to its end, whatever happens on the way."""
         work = TurnWork()
+        ledger = TurnLedger(self._db, start.caller, start.conversation_id, start.lease)
         try:
-            final = await self._answer(running, start, work)
+            final = await _truthful(await self._answer(running, start, work, ledger), ledger)
             try:
                 await self._close(running, start, work, final)
             except (TypeError, ValueError, asyncpg.DataError) as error:
@@ -302,12 +313,12 @@ class ConversationService:
             del self._running[running.turn_id]
             running.end()
 
-    async def _answer(self, running: RunningTurn, start: _Start, work: TurnWork) -> TurnEvent:
+    async def _answer(self, running: RunningTurn, start: _Start, work: TurnWork, ledger: TurnLedger) -> TurnEvent:
         """Publish every event but the final one, which is returned: it may be seen only after the commit."""
         try:
             if start.lease.fence > MOST_TAKE_OVERS:
                 return _failed(running, "turn_interrupted", "I was interrupted and could not finish that.", True)
-            return await self._think(running, start, work)
+            return await self._think(running, start, work, ledger)
         except LeaseLost:
             raise
         except OutcropError as error:
@@ -317,14 +328,13 @@ class ConversationService:
             log.exception("turn_crashed", turn_id=str(running.turn_id))
             return _failed(running, OutcropError.code, OutcropError.user_hint, False)
 
-    async def _think(self, running: RunningTurn, start: _Start, work: TurnWork) -> TurnEvent:
+    async def _think(self, running: RunningTurn, start: _Start, work: TurnWork, ledger: TurnLedger) -> TurnEvent:
         caller, conversation_id = start.caller, start.conversation_id
         await self._clock.refresh()
         state, loaded = ToolState(), b""
         if start.turn_seq > 1:
             state, loaded = await self._sessions.load(caller.tenant, conversation_id)
         recent = await self._history(start)
-        ledger = TurnLedger(self._db, caller, conversation_id, start.lease)
         turn = TurnInput(
             tenant=caller.tenant,
             conversation_id=conversation_id,
@@ -506,6 +516,18 @@ def _failed(running: RunningTurn, code: str, user_hint: str, retryable: bool) ->
     )
 
 
+async def _truthful(final: TurnEvent, ledger: TurnLedger) -> TurnEvent:
+    """The final event; that of a failure tells how the turn's effects stand, and invites nobody to repeat them."""
+    if not isinstance(final, TurnFailed):
+        return final
+    outcomes = await ledger.outcomes()
+    if outcomes & {"intended", "unknown"}:
+        return replace(final, user_hint=UNCLEAR_HINT, retryable=False)
+    if "ok" in outcomes:
+        return replace(final, user_hint=DONE_HINT, retryable=False)
+    return replace(final, user_hint=TAKEN_HINT) if final.code == StoreUnavailable.code else final
+
+
 def _still_open(before: tuple[PendingAction, ...], work: TurnWork) -> list[PendingAction]:
     settled = {change.pending_id for change in work.changed}
     return [action for action in (*before, *work.opened) if action.pending_id not in settled]
@@ -532,3 +554,6 @@ def _log_turn(start: _Start, work: TurnWork, ending: Ending) -> None:
         "attempt": start.lease.fence,
     }
     log.info("turn_ended", **fields)
+    for call in work.calls:
+        if call.status == "unknown":
+            log.warning("effect_unknown", tool=call.tool, **{key: fields[key] for key in list(fields)[:3]})

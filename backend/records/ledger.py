@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import orjson
 
-from agent.errors import Conflict
+from agent.errors import Conflict, StoreUnavailable
 from agent.ports import Earlier, EffectKey
 from backend.identity.principal import Principal
 from backend.records.database import Database, scope, to_json_text
@@ -21,6 +22,9 @@ class LeaseLost(Conflict):
 
     code = "lease_lost"
 
+
+# Between attempts to commit an outcome.
+SETTLE_RETRIES_S = (0.1, 0.5, 2.0)
 
 _INTEND = """
 WITH t AS (
@@ -45,6 +49,7 @@ class TurnLedger:
     caller: Principal
     conversation_id: UUID
     lease: Lease
+    _unsettled: set[str] = field(default_factory=set)
 
     async def intend(self, effect: EffectKey) -> Earlier | None:
         """Commit the intent; what is known of the effect when it is not new; `LeaseLost` when not ours to do."""
@@ -64,6 +69,7 @@ class TurnLedger:
         )
         if row is None or not row["held"]:
             raise LeaseLost(f"turn {self.lease.turn_id} is no longer ours")
+        self._unsettled.add(effect.key)
         return None if row["is_new"] else await self._earlier(effect.key)
 
     async def _earlier(self, key: str) -> Earlier:
@@ -77,7 +83,18 @@ class TurnLedger:
         return Earlier("settled", ToolResult(row["status"], orjson.loads(row["result"]), row["upstream_status"]))
 
     async def settle(self, effect: EffectKey, result: ToolResult) -> None:
-        """Commit the outcome. Not fenced: what has happened is recorded, whoever runs the turn by now."""
+        """Commit the outcome, with patience for a database that is being restarted.
+
+        Not fenced: what has happened is recorded, whoever runs the turn by now.
+        """
+        for pause_s in SETTLE_RETRIES_S:
+            try:
+                return await self._settle(effect, result)
+            except StoreUnavailable:
+                await asyncio.sleep(pause_s)
+        return await self._settle(effect, result)
+
+    async def _settle(self, effect: EffectKey, result: ToolResult) -> None:
         await self.db.rows(
             """UPDATE tool_calls SET status = $3, result = $4, upstream_status = $5, settled_at = now()
                WHERE tenant = $1 AND effect_key = $2 AND status IN ('intended', 'unknown')""",
@@ -87,6 +104,22 @@ class TurnLedger:
             to_json_text(result.data),
             result.upstream_status,
         )
+        self._unsettled.discard(effect.key)
+
+    async def outcomes(self) -> set[str]:
+        """How the turn's effects stand, those of earlier attempts too: some of `intended, ok, error, unknown`.
+
+        Effects of test mode are none. Without a database, what this attempt knows of.
+        """
+        try:
+            rows = await self.db.rows(
+                """SELECT DISTINCT status FROM tool_calls
+                   WHERE turn_id = $1 AND effect_key IS NOT NULL AND coalesce(result->>'test_mode', '') <> 'true'""",
+                self.lease.turn_id,
+            )
+        except StoreUnavailable:
+            return {"intended"} if self._unsettled else set()
+        return {row["status"] for row in rows}
 
     async def record(self, reason: str, summary: str, effect_key: str) -> str:
         """Store one request for a human callback; the same key stores it once. Returns its reference."""

@@ -419,7 +419,7 @@ def _audit_of(work: TurnWork, ending: Ending) -> list[tuple[str, dict[str, Any]]
     ]
     entries += [
         (
-            "effect",
+            "effect_unknown" if call.status == "unknown" else "effect",
             {
                 "tool": call.tool,
                 "args": call.args,

@@ -557,8 +557,11 @@ async def test_a_move_that_loses_both_slots_says_so(office: Office, c1: Caller) 
 async def test_a_move_that_broke_off_after_its_release_is_finished(office: Office, c1: Caller) -> None:
     """Reading back finds it unfinished; running the confirmed move again books the new slot, and releases nothing."""
     prepared = await c1.prepare("reschedule_appointment", **move_of())
-    await office.upstream.release(WINDOWS)
     assert await c1.reconcile(prepared) is None
+    await office.upstream.release(WINDOWS)
+    half_done = await c1.reconcile(prepared)
+    assert half_done is not None
+    assert (half_done.status, half_done.data["code"]) == ("error", "move_failed_released")
     result = await c1.execute(prepared)
     assert result.status == "ok"
     assert office.commits() == ["cancel_reschedule", "schedule"]

@@ -262,9 +262,9 @@ def test_the_catalogue_has_the_customers_tools() -> None:
 
 @pytest.mark.parametrize("each", CUSTOMER_ACTIONS, ids=lambda each: each.name)
 def test_no_schema_of_the_catalogue_shows_session_values(each: Action) -> None:
-    """And every effect can be read back, but for the callback, which is stored under its key."""
+    """And every effect can be read back."""
     assert not {"customer_id", "request_id"} & set(each.spec.parameters["properties"])
-    assert (each.reconcile is not None) == (each.spec.effect != "read" and each.name != "request_human")
+    assert (each.reconcile is not None) == (each.spec.effect != "read")
 
 
 @pytest.mark.parametrize(
