@@ -43,6 +43,8 @@ class Wish:
     mention: str = ""
     raw: str = ""
     hours: str = ""  # the wished times in the person's words
+    shift: int = 0  # so many days from where it stands now
+    same_time: bool = False  # at the hour it stands at now
     asking: bool = False  # said as a question, so nothing is to be proposed yet; holds for one turn
 
     def with_value(self, slot: str, value: str) -> Wish:
@@ -56,7 +58,7 @@ class Wish:
     def to_json(self) -> JsonObject:
         """JSON form, empty parts left out."""
         body: JsonObject = {"intent": self.intent}
-        for key in ("values", "weekdays", "pick", "mention", "raw", "hours"):
+        for key in ("values", "weekdays", "pick", "mention", "raw", "hours", "shift", "same_time"):
             if value := getattr(self, key):
                 body[key] = value
         for key in ("days", "not_days", "times"):
@@ -79,6 +81,8 @@ class Wish:
             mention=body.get("mention", ""),
             raw=body.get("raw", ""),
             hours=body.get("hours", ""),
+            shift=body.get("shift", 0),
+            same_time=body.get("same_time", False),
             days=windows("days"),
             not_days=windows("not_days"),
             times=windows("times"),

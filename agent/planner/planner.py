@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from agent.planner.frame import Frame, Window, Wish, last_frame
 from agent.planner.intents import Guess
 from agent.planner.knowledge import Knowledge
-from agent.planner.pursuit import Fragment, Memory, Needs, Proposal, Pursuit, canonical
+from agent.planner.pursuit import Each, Fragment, Memory, Needs, Proposal, Pursuit, canonical
 from agent.planner.reading import FAR, MIDDLE, Clause, Reader, Said, narrow, time_windows
 from agent.providers.base import Call, Chunk, ModelRequest, Note, Text
 from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
@@ -233,19 +233,17 @@ class _Step:
     def _again(self, clause: Clause) -> Wish | None:
         """ "And on the other one?", "Saturdays too?": the last question once more, of something else."""
         last, said, best = self._frame.last, clause.said, clause.best
-        if (
-            last is None
-            or not self._k.intents[last].tell.get("again")
-            or (best is not None and best.cue >= self._k.thresholds["alone"])
-        ):
+        if last is None or (best is not None and best.cue >= self._k.thresholds["alone"]):
             return None
         intent = self._k.intents[last]
-        place = "place" in intent.tell.get("takes", ()) and self._reader.places(said.raw, self._facts.locations)
-        if not (place or said.days or said.names_record):
-            return None
-        if not (place or self._k.patterns["again"].search(said.mended)):
-            return None
-        return self._begun(Guess(intent, 1.0, 1.0), said)[0]
+        takes_place = "place" in intent.tell.get("takes", ())
+        place = takes_place and self._reader.places(said.raw, self._facts.locations)
+        if takes_place and not place and (unknown := self._unknown_place(said, "place_alone")):
+            return Wish("unknown_place", raw=unknown, values={"for": last})
+        elliptic = intent.tell.get("again") and self._k.patterns["again"].search(said.mended)
+        if place or (elliptic and (said.days or said.names_record)):
+            return self._begun(Guess(intent, 1.0, 1.0), said)[0]
+        return None
 
     def _carried_on(self, clause: Clause) -> Wish | None:
         frame, said, best = self._frame, clause.said, clause.best
@@ -354,10 +352,19 @@ class _Step:
             return replace(_reopened(wish, day, clock), days=(Window(moved, moved),))
         if said.days and not said.times and clock in wish.values:
             wish = _reopened(wish, day, clock)
+        wish = self._relative(wish, said)
         self._note_constraints(said)
         expects_time = frame.asked in (clock, "any", "go") or day in wish.values or bool(said.days)
         times = tuple(t for t in said.times if t.relation == "at" and (t.explicit or expects_time))
         return narrow(wish, replace(said, times=times), self._today)
+
+    def _relative(self, wish: Wish, said: Said) -> Wish:
+        """ "A day later", "the same time": measured from where the record stands now."""
+        if (step := self._neighbour(said)) and self._k.day_slot.name not in wish.values:
+            wish = replace(wish, shift=step)
+        if self._k.patterns["unchanged"].search(said.mended) and self._k.time_slot.name not in wish.values:
+            wish = replace(wish, same_time=True)
+        return wish
 
     def _as_spoken_of(self, wish: Wish, said: Said) -> Said:
         """ "Tuesday at 8" with a Tuesday on the table means that one, not the next there is."""
@@ -483,7 +490,7 @@ class _Step:
         if spoken_of and not said.days and self._k.patterns["that_day"].search(said.mended):
             wish = wish.with_value(self._k.day_slot.name, spoken_of)
         explicit = tuple(t for t in said.times if t.relation == "at" and (t.explicit or said.days))
-        wish = narrow(wish, replace(said, times=explicit), self._today)
+        wish = self._relative(narrow(wish, replace(said, times=explicit), self._today), said)
         self._note_constraints(said)
         return self._spread(self._placed(wish, intent, said), said)
 
@@ -516,8 +523,8 @@ class _Step:
                 wish = wish.with_value(slot, said.fields[slot][0])
         return wish
 
-    def _unknown_place(self, said: Said) -> str | None:
-        match = self._k.patterns["place"].search(said.raw)
+    def _unknown_place(self, said: Said, pattern: str = "place") -> str | None:
+        match = self._k.patterns[pattern].search(said.raw)
         if match is None:
             return None
         name = match.group("place")
@@ -573,6 +580,10 @@ class _Step:
             outcome = self._pursuit.pursue(wish)
         except Needs as need:
             self._needs[need.tool, canonical(need.arguments)] = need.arguments
+            return
+        except Each as several:
+            for one in several.wishes:
+                self._try(one)
             return
         if outcome.focus:
             self._pursuit.look_at(outcome.focus)

@@ -67,6 +67,14 @@ class Instead(Exception):
         self.wish = wish
 
 
+class Each(Exception):
+    """The wish is for several records: all that fit."""
+
+    def __init__(self, wishes: Sequence[Wish]) -> None:
+        super().__init__()
+        self.wishes = tuple(wishes)
+
+
 class Answered(Exception):
     """The attempt ends here with something to say."""
 
@@ -341,6 +349,8 @@ class Pursuit:
                     return focused[0]
             if len(fitting) == 1 and not goal.own_choice:
                 return fitting[0]
+            if said is not None and said.everything and self._k.intents[wish.intent].tell.get("several"):
+                raise Each([wish.with_value(slot.name, r[slot.key]) for r in fitting or active])
             raise Answered(self._which(slot, wish, fitting if len(fitting) > 1 and not goal.own_choice else active))
         if matches:
             return matches[0]  # all finished
@@ -355,6 +365,8 @@ class Pursuit:
             return focused[0]
         if not fitting:
             raise Answered(Fragment(self.render(slot.none, records=[r for r in records if not self._finished(r)])))
+        if said is not None and said.everything and self._k.intents[wish.intent].tell.get("several"):
+            raise Each([wish.with_value(slot.name, r[slot.key]) for r in fitting])
         raise Answered(self._which(slot, wish, fitting))
 
     def _which(self, slot: Slot, wish: Wish, options: list[JsonObject]) -> Fragment:
@@ -403,6 +415,9 @@ class Pursuit:
             # The day that an appointment has now is named to say which one is meant, not where it shall go.
             old = Window(standing[slot.key], standing[slot.key])
             wish = replace(wish, days=tuple(w for w in wish.days if w != old))
+            if wish.shift:
+                day = (date.fromisoformat(standing[slot.key]) + timedelta(days=wish.shift)).isoformat()
+                wish = replace(wish, days=(Window(day, day),))
         offer = self._offer(slot, wish, record)
         offered: list[str] = [d[slot.key] for d in offer[slot.path]]
         asked_days = bool(wish.days or wish.weekdays)
@@ -491,6 +506,10 @@ class Pursuit:
         offer = self._times(slot, args, wish, record)
         times: list[str] = offer[slot.path]
         windows = wish.times or self._frame.times
+        if wish.same_time and record and (standing := record.get("appointment")):
+            clock = _clock(standing["start"])
+            wish = replace(wish, times=(Window(clock, f"{clock[:4]}{int(clock[4]) + 1}"),), hours="")
+            windows = wish.times
         fitting = [t for t in times if any(w.holds(t) for w in windows)] if windows else times
         if not times or not fitting:
             text = self.render(

@@ -111,13 +111,20 @@ class Reader:
         parts, begin = [], 0
         for (_, left_end), (right_start, right_end) in pairwise(spans):
             left, right = sentence[begin:left_end], sentence[right_start:right_end]
-            if self._swallows(left):
+            if self._swallows(left) and not self._turns(right):
                 continue
             if (self._wants(left) and self._wants(right)) or self._parallel(left, right):
                 parts.append(left)
                 begin = right_start
         parts.append(sentence[begin:])
         return parts
+
+    def _turns(self, text: str) -> bool:
+        """Whether a text that might still be dictated is a wish with a day of its own."""
+        best = self._best(text)
+        if best is None or best.cue < self._k.thresholds["alone"] or not best.intent.tell.get("takes_days"):
+            return False
+        return bool(self.say(text, date.today()).days)
 
     def _parallel(self, left: str, right: str) -> bool:
         """ "Book A for the 16th and B for the 17th": the second half wants the same for another record and time."""
