@@ -9,7 +9,7 @@ from contextlib import aclosing
 from uuid import UUID
 
 from agent.errors import OutcropError
-from agent.events import TurnEvent
+from agent.events import ModelStarted, TurnEvent, TurnStarted, Usage
 from agent.ports import PendingAction
 from backend.conversations.frames import Frame, frame, unpack
 from backend.identity.principal import Principal
@@ -18,6 +18,9 @@ from backend.records.database import Database
 from backend.sessions.store import Sessions
 
 PING_S = 15.0
+# Nobody waits for these: they travel with the next event, or this much later. Each waking costs a write to the socket.
+UNHURRIED = (TurnStarted, ModelStarted, Usage)
+UNHURRIED_S = 0.020
 
 
 class TooManyFollowers(OutcropError):
@@ -75,6 +78,7 @@ class RunningTurn(Turn):
         self.closing = False  # its closing transaction is under way
         self.open_questions: Sequence[PendingAction] = ()
         self._followers: set[asyncio.Event] = set()
+        self._waking: asyncio.TimerHandle | None = None
         self._max_followers = max_followers
         self._elsewhere = elsewhere
 
@@ -90,12 +94,20 @@ class RunningTurn(Turn):
     def show(self, made: Frame) -> None:
         """Hand an encoded event to all followers."""
         self.frames.append(made)
-        for follower in self._followers:
-            follower.set()
+        if not isinstance(made.event, UNHURRIED):
+            self._wake()
+        elif self._followers and self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(UNHURRIED_S, self._wake)
 
     def end(self) -> None:
         """No more frames come from here: the turn has ended, or another replica has taken it over."""
         self.ended.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
         for follower in self._followers:
             follower.set()
 
