@@ -457,7 +457,8 @@ class _Step:
             return None
         choices = self._k.intents[frame.wish.intent].choices
         said = clause.said
-        named = next((g.intent.name for g in clause.guesses if g.intent.name in choices), None)
+        # A faint likeness to an example is no choice: "the first" counts positions.
+        named = next((g.intent.name for g in clause.guesses if g.intent.name in choices and g.cue > 0), None)
         if named is None and said.positions and 1 <= said.positions[0] <= len(choices):
             named = choices[said.positions[0] - 1]
         if named is None and said.narrows:
@@ -555,7 +556,9 @@ class _Step:
         if frame.wish is not None and frame.asked == record:
             return [replace(frame.wish, mention=said.raw)]
         points = shown is not None and shown.kind == record and bool(said.numbers or said.positions)
-        if (said.days or said.times) and (frame.focus or said.names_record or points):
+        # A bare "2" beside a list of records counts them; it is no time of day.
+        times = [t for t in said.times if t.explicit or not points]
+        if (said.days or times) and (frame.focus or said.names_record or points):
             return self._begun(Guess(self._k.intents[self._k.block["bare_day"]], 1.0, 1.0), said)
         if said.names_record or points:
             return self._begun(Guess(self._k.intents[self._k.block["bare_record"]], 1.0, 1.0), said)
