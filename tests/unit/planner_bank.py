@@ -87,7 +87,8 @@ class Bank:
         draw = random.Random(_SEED)
         drawn = [replace(u, held_back=draw.random() < HELD_BACK) for u in listed]
         second = [replace(u, part="second") for u in self._first(raw["second"])]
-        self.utterances = (*drawn, *second)
+        third = [replace(u, part="third", held_back=True) for u in self._first(raw["third"])]
+        self.utterances = (*drawn, *second, *third)
         self.safety = tuple(self._read(e, e.get("want", ())) for e in raw["safety"])
 
     def _first(self, block: dict[str, list[Any]]) -> Iterator[Utterance]:

@@ -48,9 +48,10 @@ async def main() -> None:
     seen, right = Counter(r[0].want[0] for r in rows), Counter(r[0].want[0] for r in rows if not r[2])
     print("  " + ", ".join(f"{name} {right[name]}/{n}" for name, n in seen.most_common()))
     print(f"all {_share(rows)}; tuned on {_share([r for r in rows if not r[0].held_back])}; ", end="")
-    print(f"held back {_share([r for r in rows if r[0].held_back])}; safety {_share(safety)}")
+    print(f"held back {_share([r for r in rows if r[0].held_back and r[0].part == 'first'])}; safety {_share(safety)}")
     print(f"first {_share([r for r in rows if not r[0].after and r[0].part == 'first'])}; ", end="")
     print(f"second {_share([r for r in rows if r[0].part == 'second'])}; ", end="")
+    print(f"third {_share([r for r in rows if r[0].part == 'third'])}; ", end="")
     print(f"follow-ups {_share([r for r in rows if r[0].after])}; Spanish {_share([r for r in rows if r[0].es])}")
 
 
