@@ -145,6 +145,8 @@ class Pursuit:
     def _say(self, intent: Intent, wish: Wish) -> Fragment:
         """An intent without a goal: look up its facts and render its template."""
         facts: JsonObject = {"said": wish.raw}
+        if intent.question and self._k.record_slot.offered_by not in self._tools:
+            return Fragment(self.render("not_available"))
         record = self._focus_record()
         if intent.tell.get("about_record") and self._reader.say(wish.mention, self._today).names_record:
             record = self._soft_record(ANY, wish)
@@ -376,7 +378,11 @@ class Pursuit:
 
     def _fit(self, record: JsonObject, goal: Goal, wish: Wish) -> JsonObject:
         """End the attempt when the record's own state rules the goal out."""
-        for field, intents in self._k.intents[wish.intent].tell.get("instead", {}).items():
+        tell = self._k.intents[wish.intent].tell
+        others = dict(tell.get("instead", {}))
+        if wish.days or wish.times or wish.shift:
+            others.update(tell.get("instead_when", {}))
+        for field, intents in others.items():
             if intent := intents.get(str(record.get(field))):
                 raise Instead(intent, wish.with_value(self._k.record_slot.name, record[self._k.record_slot.key]))
         for field, answers in goal.unfit.items():

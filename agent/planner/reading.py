@@ -111,13 +111,20 @@ class Reader:
         parts, begin = [], 0
         for (_, left_end), (right_start, right_end) in pairwise(spans):
             left, right = sentence[begin:left_end], sentence[right_start:right_end]
-            if self._swallows(left) and not self._turns(right):
+            if (self._swallows(left) and not self._turns(right)) or self._explains(left, right):
                 continue
             if (self._wants(left) and self._wants(right)) or self._parallel(left, right):
                 parts.append(left)
                 begin = right_start
         parts.append(sentence[begin:])
         return parts
+
+    def _explains(self, left: str, right: str) -> bool:
+        """Whether the right part is the text that the left one's intent takes ("cancel it, found someone cheaper")."""
+        mine, theirs = self._best(left), self._best(right)
+        if mine is None or not mine.intent.captures or theirs is None or theirs.intent.goal or "?" in right:
+            return False
+        return self.capture(mine.intent, f"{left}, {right}") is not None
 
     def _turns(self, text: str) -> bool:
         """Whether a text that might still be dictated is a wish with a day of its own."""
@@ -142,7 +149,7 @@ class Reader:
 
     def _stands_alone(self, part: str, before: str, today: date) -> bool:
         if self._swallows(before):
-            return bool(self._k.patterns["new_topic"].match(part)) and self._wants(part)
+            return self._turns(part) or (bool(self._k.patterns["new_topic"].match(part)) and self._wants(part))
         mine, theirs = self._best(part), self._best(before)
         idle = theirs is not None and theirs.intent.small_talk and not self.say(before, today).names_record
         if theirs is None or (theirs.cue < self._k.thresholds["alone"] and not idle):
