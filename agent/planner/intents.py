@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from agent.planner.text import WORD, Lexicon, stem
@@ -81,8 +82,10 @@ class Classifier:
         seen = Counter(w for _, words in documents for w in set(words))
         self._idf = {w: math.log((1 + len(documents)) / (1 + n)) + 1 for w, n in seen.items()}
         self._examples = [(i, self._weigh(words)) for i, words in documents]
+        # Each step of a turn reads the same message again, in the same parts.
+        self.rank = lru_cache(maxsize=512)(self._rank)
 
-    def rank(self, mended: str) -> list[Guess]:
+    def _rank(self, mended: str) -> tuple[Guess, ...]:
         """Guesses for a mended clause, best first; intents that score nothing are left out."""
         likeness = self._likeness(_stems(mended))
         guesses = []
@@ -93,7 +96,7 @@ class Classifier:
             score = cue + likeness.get(intent.name, 0.0)
             if score > 0:
                 guesses.append(Guess(intent, score, cue))
-        return sorted(guesses, key=lambda g: (-g.score, g.intent.rank))
+        return tuple(sorted(guesses, key=lambda g: (-g.score, g.intent.rank)))
 
     def _likeness(self, words: Sequence[str]) -> dict[str, float]:
         mine = self._weigh(words)

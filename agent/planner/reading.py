@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -74,8 +75,11 @@ class Reader:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._k = knowledge
+        # Each step of a turn reads the same message again; the caches hold some of the latest ones.
+        self.clauses = lru_cache(maxsize=128)(self._clauses)
+        self.say = lru_cache(maxsize=512)(self._say)
 
-    def clauses(self, text: str, today: date) -> list[Clause]:
+    def _clauses(self, text: str, today: date) -> tuple[Clause, ...]:
         """The message as its wishes in their order; parts that want nothing by themselves join the one before."""
         text = self._unquoted(text)
         parts: list[str] = []
@@ -88,7 +92,7 @@ class Reader:
                 merged[-1] = f"{merged[-1]} {part}"
             else:
                 merged.append(part)
-        return [self.clause(part, today) for part in merged]
+        return tuple(self.clause(part, today) for part in merged)
 
     def _unquoted(self, text: str) -> str:
         """What somebody else wrote is no wish of this person, unless it is dictated."""
@@ -168,9 +172,9 @@ class Reader:
     def clause(self, text: str, today: date) -> Clause:
         """One clause."""
         said = self.say(text, today)
-        return Clause(said, tuple(self._k.classifier.rank(said.mended)))
+        return Clause(said, self._k.classifier.rank(said.mended))
 
-    def say(self, text: str, today: date) -> Said:
+    def _say(self, text: str, today: date) -> Said:
         """The days, times, records and positions in a text. After a change of mind only what follows it counts."""
         k = self._k
         expanded = k.lexicon.expand(text)
