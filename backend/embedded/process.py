@@ -169,14 +169,13 @@ async def stop(command: Command, process: Process) -> None:
         # Not process.send_signal: it reaps a child that has just ended, and asyncio then misses its exit code.
         with suppress(ProcessLookupError):
             os.kill(process.pid, command.stop_signal)
-        try:
-            async with asyncio.timeout(command.stop_timeout_s):
-                await process.wait()
-        except TimeoutError:
+        # Not asyncio.timeout: in a task cancelled before, an early Python 3.11 cancels again instead of timing out.
+        ended = asyncio.ensure_future(process.wait())
+        if not (await asyncio.wait({ended}, timeout=command.stop_timeout_s))[0]:
             log.warning("embedded_server_killed", server=command.name, after_s=command.stop_timeout_s)
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
+        await ended
     command.record.unlink(missing_ok=True)
 
 

@@ -7,9 +7,14 @@ the servers of a killed owner are found and stopped at the next start. The death
 account, because changing it clears the signal.
 """
 
-import ctypes  # before the change of account, which may not be able to read it
-import os
-import sys
+import signal
+
+# Python would only note a Ctrl-C, and the note is lost when another program takes over.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import ctypes  # noqa: E402 - before the change of account, which may not be able to read it
+import os  # noqa: E402
+import sys  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 

@@ -13,7 +13,7 @@ import pytest
 
 from backend.embedded import EmbeddedError, process
 from backend.embedded.data_folder import owned_folder
-from backend.embedded.process import Command, cap_log, child_process
+from backend.embedded.process import Command, cap_log, child_process, spawn, stop
 
 READY = 'import json,time; print(json.dumps({"ready": True, "port": 7}), flush=True); print("later", flush=True); '
 
@@ -84,6 +84,31 @@ async def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
             child = child_of(folder)
         assert not child.is_running()
         assert time.monotonic() - began < 10
+
+
+async def test_a_cancelled_start_kills_what_does_not_listen(tmp_path: Path) -> None:
+    """Ctrl-C while it starts: whoever cleans up has been cancelled before."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    up = asyncio.Event()
+
+    async def begin(command: Command) -> None:
+        child = await spawn(command, stdout=subprocess.PIPE)
+        assert child.stdout
+        await child.stdout.readline()
+        up.set()
+        try:
+            await child.wait()
+        finally:
+            await stop(command, child)
+
+    with owned_folder(tmp_path / "d", "simulator") as folder:
+        beginning = asyncio.create_task(begin(program(folder, deaf, 0.2)))
+        await asyncio.wait_for(up.wait(), 10)
+        child = child_of(folder)
+        beginning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await beginning
+        assert not child.is_running()
 
 
 def test_logs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
