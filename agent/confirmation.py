@@ -89,7 +89,8 @@ _TABLE: dict[str, str] = {
         "buddy|mate|bro|team|folks|great|good|nice|awesome|cool|excellent|wonderful|lovely|super|amazing|"
         "no problem|no prob|no probs|no worries|no rush|no hurry|no objection|no objections|no issue|no issues|"
         "no reason|no particular reason|no special reason|no specific reason|no real reason|omg|ugh|argh|wow|gosh|jeez|"
-        "sheesh|god|finally|hah|ha|rather not say|prefer not to say|i'd rather not say|i want to|i want you to|i want|i'd like to|"
+        "sheesh|god|finally|hah|ha|rather not say|prefer not to say|i'd rather not say|i want to|i want you to|i want|"
+        "i'd like to|"
         "i'd like you to|id like to|i would like to|i'd like|let's|lets|you can|you may|i said|do|silly me|my bad|"
         "the|my|our|from|as|discussed|planned|proposed|offered|listed|said|above|por favor|gracias|entonces|ya|muy|"
         "bien|para|el|la|los|las|que|lo|senor|senora|see you|see you then|see ya|looking forward|"
@@ -173,7 +174,8 @@ _TABLE: dict[str, str] = {
         "siempre que|cuando"
     ),
     "amend": (
-        "instead|something else|"
+        "instead|something else|for someone else|for somebody else|for anyone else|with someone else|"
+        "with somebody else|with anyone else|"
         "rather|change|switch|swap|move|push|shift|reschedule|"
         "different|another|other|others|except|excluding|later than|later in|later time|later one|a bit later|"
         "bit later|earlier|sooner|wrong|incorrect|not right|not correct|not what i|make it|make that|could we do|"
