@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 
-from agent.planner.frame import Frame, Window, Wish, last_frame
-from agent.planner.intents import Guess
+from agent.planner.desk import Desk
+from agent.planner.frame import Frame, Wish, last_frame
 from agent.planner.knowledge import Knowledge
-from agent.planner.pursuit import Each, Fragment, Memory, Needs, Proposal, Pursuit, canonical
-from agent.planner.reading import FAR, MIDDLE, Clause, Reader, Said, narrow, time_windows
+from agent.planner.listening import Listener
+from agent.planner.memory import Memory, canonical
+from agent.planner.outcome import Each, Fragment, Needs, Proposal
+from agent.planner.pursuit import Pursuit
+from agent.planner.reading import Clause, Reader
 from agent.providers.base import Call, Chunk, ModelRequest, Note, Text
 from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
 
@@ -111,7 +113,7 @@ class _Step:
     def run(self) -> list[Chunk]:
         text = self._settle_verdict()
         wishes = self._wishes(text)
-        self._pursuit = Pursuit(self._k, self._reader, self._request, self._frame, self._turn.memory)
+        self._pursuit = Pursuit(self._k, self._reader, self._desk)
         for wish in wishes:
             self._try(wish)
         if not self._needs and not self._asks() and not self._proposals:
@@ -159,14 +161,10 @@ class _Step:
         if verdict is not None and verdict.kind == "address_correction":
             self._specialist = self._specialist or self._frame_specialist()
             return [self._correction(text)]
-        clauses = self._reader.clauses(text, self._today)
-        found: list[tuple[Wish, Clause]] = []
-        for clause in clauses:
-            opened = self._frame.wish
-            for wish in self._read(clause, found[-1][0] if found else None):
-                if self._taken_up and found and found[-1][0] is opened:
-                    found.pop()  # one wish, said in two clauses
-                found.append((wish, clause))
+        listener = Listener(self._k, self._reader, self._facts, self._frame)
+        found = listener.hear(text)
+        self._frame, self._taken_up = listener.frame, listener.taken_up
+        self._specialist = self._specialist or listener.specialist
         serious = [w for w, _ in found if not self._k.intents[w.intent].small_talk]
         wishes = serious or self._weightiest(found)
         if serious and any(self._k.intents[w.intent].tell.get("prefix") for w, _ in found):
@@ -203,366 +201,6 @@ class _Step:
         intent = self._k.block["correction"]["intent"]
         wish = Wish(intent, values={self._k.block["correction"]["slot"]: text.strip()})
         return wish.with_value(self._k.record_slot.name, self._frame.focus) if self._frame.focus else wish
-
-    def _read(self, clause: Clause, before: Wish | None) -> list[Wish]:
-        """The wishes of one clause: the open one carried on, or new ones."""
-        said, best = clause.said, clause.best
-        if said.impossible and not said.days:
-            return [Wish("impossible_date", raw=said.impossible[0].reason)]
-        if (wish := self._again(clause)) is not None:
-            return [wish]
-        if (wish := self._carried_on(clause)) is not None:
-            self._taken_up = True
-            settled = "any" if self._frame.asked in ("choice", "go") else self._frame.asked
-            self._frame = replace(self._frame, wish=wish, asked=settled)  # the next clause goes on from here
-            return [wish]
-        weak = best is None or best.score < self._k.thresholds["intent"]
-        if weak or (best is not None and best.intent.small_talk and (said.days or said.times or said.names_record)):
-            if (
-                before is not None
-                and (said.names_record or said.has_address)
-                and self._k.intents[before.intent].tell.get("several")
-            ):
-                same = Guess(self._k.intents[before.intent], 1.0, 1.0)
-                return self._begun(same, said)
-            if before is not None and not self._k.intents[before.intent].small_talk:
-                return []
-            return self._unclear(said)
-        return self._begun(best, said) if best is not None else []
-
-    def _again(self, clause: Clause) -> Wish | None:
-        """ "And on the other one?", "Saturdays too?": the last question once more, of something else."""
-        last, said, best = self._frame.last, clause.said, clause.best
-        if last is None or (best is not None and best.cue >= self._k.thresholds["alone"]):
-            return None
-        intent = self._k.intents[last]
-        takes_place = "place" in intent.tell.get("takes", ())
-        place = takes_place and self._reader.places(said.raw, self._facts.locations)
-        if takes_place and not place and (unknown := self._unknown_place(said, "place_alone")):
-            return Wish("unknown_place", raw=unknown, values={"for": last})
-        elliptic = intent.tell.get("again") and self._k.patterns["again"].search(said.mended)
-        if place or (elliptic and (said.days or said.names_record)):
-            return self._begun(Guess(intent, 1.0, 1.0), said)[0]
-        return None
-
-    def _carried_on(self, clause: Clause) -> Wish | None:
-        frame, said, best = self._frame, clause.said, clause.best
-        if frame.wish is None or frame.asked is None:
-            return None
-        verdict = self._facts.verdict
-        other = best is not None and best.cue >= self._k.thresholds["alone"]
-        amends = verdict is not None and verdict.kind == "amend" and (said.narrows or self._relates(said))
-        if amends and self._has_when(frame.wish) and not self._turns_away(best):
-            return self._continue(frame.wish, said)
-        if best is not None and other and best.intent.tell.get("stops"):
-            self._specialist = self._k.intents[frame.wish.intent].specialist
-            self._frame = replace(frame, wish=None, asked=None, shown=None)
-            return None
-        if frame.asked == "choice":
-            return self._choice(clause)
-        slot = self._k.slots.get(frame.asked)
-        if slot is not None and slot.kind == "text":
-            if (
-                other
-                and best is not None
-                and (best.intent.tell.get("stops") or not best.intent.tell.get("is_text", True))
-            ):
-                return None
-            return frame.wish.with_value(slot.name, said.raw.strip())
-        if frame.asked == "go" and self._k.patterns["yes"].match(said.mended):
-            return self._continue(self._settled_on(frame.wish), said)
-        asks_when = frame.asked in (self._k.day_slot.name, self._k.time_slot.name)
-        if asks_when and (said.days or said.positions) and best is not None and best.cue < self._k.thresholds["strong"]:
-            other = other and bool(best.intent.tell.get("family") == "appointment")
-        if best is not None and other:
-            mine = self._k.intents[frame.wish.intent]
-            refines = best.intent.tell.get("refines") or best.intent.name == mine.name
-            same = best.intent.tell.get("family") is not None and best.intent.tell.get("family") == mine.tell.get(
-                "family"
-            )
-            if not refines:
-                if not same:
-                    return None
-                return (
-                    self._continue(replace(frame.wish, intent=best.intent.name), said)
-                    if self._same_goal(best)
-                    else None
-                )
-            if not said.narrows and not said.pointing and best.intent.name != mine.name:
-                return None
-            return self._continue(frame.wish, said)
-        if (said.days or said.times) and not self._has_when(frame.wish):
-            return None
-        if said.narrows or self._relates(said):
-            asking = said.raw.rstrip().endswith("?")
-            wish = frame.wish if asking else self._settled_on(frame.wish)
-            return replace(self._continue(wish, said), asking=asking)
-        return None
-
-    def _has_when(self, wish: Wish) -> bool:
-        """Whether days and times are part of what the wish is for."""
-        goal = self._k.intents[wish.intent].goal
-        return goal is not None and self._k.day_slot.name in self._k.goals[goal].needs.values()
-
-    def _turns_away(self, best: Guess | None) -> bool:
-        """Whether an intent is plainly for another end than the open wish, though it may name days and times too."""
-        if best is None or self._frame.wish is None or best.cue < self._k.thresholds["strong"]:
-            return False
-        mine = self._k.intents[self._frame.wish.intent].tell.get("family")
-        return mine != best.intent.tell.get("family")
-
-    def _relates(self, said: Said) -> bool:
-        """Whether it speaks of a day or time only in relation to the one on the table."""
-        if self._k.patterns["sooner"].search(said.mended) or self._k.patterns["later"].search(said.mended):
-            return True
-        return bool(self._neighbour(said) or self._later(said) or self._k.patterns["unchanged"].search(said.mended))
-
-    def _settled_on(self, wish: Wish) -> Wish:
-        """Whoever picks from an offer wants it, though it began as a question."""
-        return replace(wish, intent=self._k.intents[wish.intent].tell.get("leads_to", wish.intent))
-
-    def _same_goal(self, best: Guess) -> bool:
-        frame_wish = self._frame.wish
-        return frame_wish is not None and best.intent.goal == self._k.intents[frame_wish.intent].goal
-
-    def _continue(self, wish: Wish, said: Said) -> Wish:
-        """The open wish with what this clause adds: a pick from what was shown, or narrower days and times."""
-        frame, record = self._frame, self._k.record_slot.name
-        day, clock = self._k.day_slot.name, self._k.time_slot.name
-        wish = replace(wish, raw=said.raw)
-        if said.names_record or (frame.asked == record and not said.days):
-            wish = replace(wish, mention=said.raw)
-            if self._k.patterns["unchanged"].search(said.mended):
-                wish = _reopened(wish, day, clock)
-            if record in wish.values:
-                wish = wish.without(record).with_value("was", wish.values[record])
-        if self._k.intents[wish.intent].tell.get("later") or self._later(said):
-            wish = self._after_shown(wish)
-        said = self._as_spoken_of(wish, said)
-        if (value := wish.values.get(clock)) and not said.times and (window := self._beside(said, value)):
-            return replace(wish.without(clock), times=(window,), hours=said.raw)
-        picked = self._picked(said, wish)
-        if picked is not None:
-            kind, choice = picked
-            wish = wish.without(clock) if kind == day else wish
-            wish = replace(wish, times=() if kind == clock else wish.times).with_value(kind, choice)
-            return narrow(wish, replace(said, days=()), self._today) if kind == day else wish
-        if (value := wish.values.get(day)) and not said.days and (step := self._neighbour(said)):
-            moved = (date.fromisoformat(value) + timedelta(days=step)).isoformat()
-            return replace(_reopened(wish, day, clock), days=(Window(moved, moved),))
-        if said.days and not said.times and clock in wish.values:
-            wish = _reopened(wish, day, clock)
-        wish = self._relative(wish, said)
-        self._note_constraints(said)
-        expects_time = frame.asked in (clock, "any", "go") or day in wish.values or bool(said.days)
-        times = tuple(t for t in said.times if t.relation == "at" and (t.explicit or expects_time))
-        return narrow(wish, replace(said, times=times), self._today)
-
-    def _relative(self, wish: Wish, said: Said) -> Wish:
-        """ "A day later", "the same time": measured from where the record stands now."""
-        if (step := self._neighbour(said)) and self._k.day_slot.name not in wish.values:
-            wish = replace(wish, shift=step)
-        if self._k.patterns["unchanged"].search(said.mended) and self._k.time_slot.name not in wish.values:
-            wish = replace(wish, same_time=True)
-        return wish
-
-    def _as_spoken_of(self, wish: Wish, said: Said) -> Said:
-        """ "Tuesday at 8" with a Tuesday on the table means that one, not the next there is."""
-        value = wish.values.get(self._k.day_slot.name)
-        if value is None or self._k.patterns["other_week"].search(said.mended):
-            return said
-        days = tuple(
-            m
-            for m in said.days
-            if not (m.kind == "weekday" and m.relation == "on" and m.start.weekday() == _weekday(value))
-        )
-        return replace(said, days=days)
-
-    def _beside(self, said: Said, clock: str) -> Window | None:
-        """ "Anything earlier?": the hours before the one on the table; "later": those after it."""
-        if self._k.patterns["sooner"].search(said.mended):
-            return Window("00:00", clock)
-        return (
-            Window(f"{clock[:4]}{int(clock[4]) + 1}", "24:00")
-            if self._k.patterns["later"].search(said.mended)
-            else None
-        )
-
-    def _neighbour(self, said: Said) -> int:
-        """ "The day after" the one spoken of: 1, "the day before": -1, else 0."""
-        if self._k.patterns["day_after"].search(said.mended):
-            return 1
-        return -1 if self._k.patterns["day_before"].search(said.mended) else 0
-
-    def _later(self, said: Said) -> bool:
-        shown = self._frame.shown
-        further = self._k.patterns["further"].search(said.mended)
-        return bool(further) and shown is not None and shown.kind == self._k.day_slot.name and not said.days
-
-    def _after_shown(self, wish: Wish) -> Wish:
-        """Days after the last one on show, for whoever wants to see more."""
-        shown = self._frame.shown
-        if shown is None or shown.kind != self._k.day_slot.name or not shown.options:
-            return wish
-        following = date.fromisoformat(shown.options[-1]) + timedelta(days=1)
-        wish = wish.without(self._k.day_slot.name, self._k.time_slot.name)
-        return replace(wish, days=(Window(following.isoformat(), FAR),), pick=None)
-
-    def _picked(self, said: Said, wish: Wish) -> tuple[str, str] | None:
-        """An option of the last offer, by position, by bare number, or by the only one that fits a weekday."""
-        shown = self._frame.shown
-        day, clock = self._k.day_slot.name, self._k.time_slot.name
-        if shown is None or shown.kind == self._k.record_slot.name:
-            return None
-        options = shown.options + shown.more
-        if shown.kind == day:
-            if self._k.patterns["that_day"].search(said.mended) and not said.days:
-                return day, shown.options[0]
-            named = [m for m in said.days if m.kind in ("weekday", "day") and m.relation == "on"]
-            if (
-                len(named) == 1
-                and named[0].kind == "weekday"
-                and not self._k.patterns["other_week"].search(said.mended)
-            ):
-                same = [o for o in shown.options if _weekday(o) == named[0].start.weekday()]
-                if len(same) == 1:
-                    return day, same[0]
-            if said.days:
-                return None
-        if said.positions and not said.days:
-            n = said.positions[0]
-            if n == MIDDLE:
-                return shown.kind, shown.options[(len(shown.options) - 1) // 2]
-            if n == -1 or 1 <= n <= len(shown.options):
-                return shown.kind, shown.options[n if n == -1 else n - 1]
-        bare = [t.start.hour if t.kind == "point" else 0 for t in said.times if not t.explicit]
-        numbers = said.numbers or tuple(bare)
-        if shown.kind == day and len(numbers) == 1 and not said.days and not [t for t in said.times if t.explicit]:
-            text = "".join(c for c in said.raw if c.isdigit())
-            n = int(text) if text and len(text) <= 2 else numbers[0]
-            if 1 <= n <= len(shown.options):
-                return day, shown.options[n - 1]
-            by_day = [o for o in options if int(o[-2:]) == n]
-            if len(by_day) == 1:
-                return day, by_day[0]
-        if shown.kind == clock and len(said.numbers) == 1 and not said.times:
-            n = said.numbers[0]
-            if 1 <= n <= len(shown.options):
-                return clock, shown.options[n - 1]
-        return None
-
-    def _choice(self, clause: Clause) -> Wish | None:
-        frame = self._frame
-        if frame.wish is None:
-            return None
-        choices = self._k.intents[frame.wish.intent].choices
-        said = clause.said
-        # A faint likeness to an example is no choice: "the first" counts positions.
-        named = next((g.intent.name for g in clause.guesses if g.intent.name in choices and g.cue > 0), None)
-        if named is None and said.positions and 1 <= said.positions[0] <= len(choices):
-            named = choices[said.positions[0] - 1]
-        if named is None and said.narrows:
-            named = choices[0]
-        if named is None:
-            return None
-        wish = replace(frame.wish, intent=named)
-        return self._continue(replace(wish, days=()), said)
-
-    def _begun(self, best: Guess, said: Said) -> list[Wish]:
-        """A new wish, with what the clause says and what carries over from the open one of the same family."""
-        intent = best.intent
-        wish = Wish(intent.name, mention=said.raw, raw=said.raw)
-        frame = self._frame
-        if frame.wish is not None and intent.tell.get("family") and not said.names_record:
-            mine = self._k.intents[frame.wish.intent]
-            if mine.tell.get("family") == intent.tell.get("family"):
-                slots = (self._k.record_slot.name, self._k.day_slot.name, self._k.time_slot.name)
-                kept = {k: v for k, v in frame.wish.values.items() if k in slots}
-                wish = replace(frame.wish, intent=intent.name, values=kept, raw=said.raw, mention=frame.wish.mention)
-                wish = self._continue(wish, said)
-        if intent.tell.get("whole_text"):
-            wish = wish.with_value(intent.tell["text_slot"], said.raw.strip())
-        if intent.captures and (text := self._reader.capture(intent, said.raw)):
-            wish = wish.with_value(intent.tell.get("text_slot", "text"), text)
-            # What stands in the text is no mention of a record, a day or a time.
-            said = self._reader.say(said.raw.replace(text, " ").strip(), self._today)
-            wish = replace(wish, mention=said.raw)
-        spoken_of = frame.wish.values.get(self._k.day_slot.name) if frame.wish is not None else None
-        if spoken_of and not said.days and self._k.patterns["that_day"].search(said.mended):
-            wish = wish.with_value(self._k.day_slot.name, spoken_of)
-        explicit = tuple(t for t in said.times if t.relation == "at" and (t.explicit or said.days))
-        wish = self._relative(narrow(wish, replace(said, times=explicit), self._today), said)
-        self._note_constraints(said)
-        return self._spread(self._placed(wish, intent, said), said)
-
-    def _note_constraints(self, said: Said) -> None:
-        """Standing wishes, such as mornings only or never on a weekday, hold for every later offer."""
-        frame = self._frame
-        standing = bool(self._k.patterns["standing"].search(said.mended))
-        refused = tuple(d for m in said.days if m.relation == "not" for d in m.weekdays)
-        spoken = [t for t in said.times if t.kind == "window" and t.relation == "at"]
-        if standing and spoken:
-            words = " / ".join(t.text for t in spoken)
-            frame = replace(frame, times=tuple(time_windows(spoken)), standing=words)
-        if refused:
-            frame = replace(frame, not_weekdays=tuple(sorted({*frame.not_weekdays, *refused})))
-        self._frame = frame
-
-    def _placed(self, wish: Wish, intent: object, said: Said) -> Wish:
-        """With the location, status or category that a listing was narrowed to."""
-        tell = self._k.intents[wish.intent].tell
-        for slot in tell.get("takes", ()):
-            if slot == "place":
-                places = self._reader.places(said.raw, self._facts.locations)
-                if len(places) == 1:
-                    wish = wish.with_value("place", places[0].client_id)
-                elif said.everything or len(places) > 1:
-                    wish = wish.with_value("place", "all") if len(self._facts.identity.clients) > 1 else wish
-                elif unknown := self._unknown_place(said):
-                    wish = replace(wish.with_value("for", wish.intent), intent="unknown_place", raw=unknown)
-            elif slot in said.fields:
-                wish = wish.with_value(slot, said.fields[slot][0])
-        return wish
-
-    def _unknown_place(self, said: Said, pattern: str = "place") -> str | None:
-        match = self._k.patterns[pattern].search(said.raw)
-        if match is None:
-            return None
-        name = match.group("place")
-        word = self._k.lexicon.mend(name)
-        known = self._k.lexicon.is_known(word) or any(f.search(word) for x in self._k.fields for f in x.values.values())
-        return None if known or self._reader.say(name, self._today).days else name
-
-    def _spread(self, wish: Wish, said: Said) -> list[Wish]:
-        """One wish for each of several records named with "and" or "both"."""
-        tell = self._k.intents[wish.intent].tell
-        if len(said.references) > 1:
-            return [replace(wish, mention=reference) for reference in said.references]
-        if tell.get("each_place"):
-            places = self._reader.places(said.raw, self._facts.locations)
-            if len(places) > 1:
-                return [wish.with_value("place", place.client_id) for place in places]
-        if not tell.get("several") or not self._k.patterns["several"].search(said.mended):
-            return [wish]
-        for field in self._k.fields:
-            values = said.fields.get(field.name, ())
-            if not field.soft and len(values) > 1:
-                return [replace(wish, mention=value) for value in values]
-        return [wish]
-
-    def _unclear(self, said: Said) -> list[Wish]:
-        """No intent stands out: a record with a day or time is to be booked, one alone to be described."""
-        frame, shown, record = self._frame, self._frame.shown, self._k.record_slot.name
-        if frame.wish is not None and frame.asked == record:
-            return [replace(frame.wish, mention=said.raw)]
-        points = shown is not None and shown.kind == record and bool(said.numbers or said.positions)
-        # A bare "2" beside a list of records counts them; it is no time of day.
-        times = [t for t in said.times if t.explicit or not points]
-        if (said.days or times) and (frame.focus or said.names_record or points):
-            return self._begun(Guess(self._k.intents[self._k.block["bare_day"]], 1.0, 1.0), said)
-        if said.names_record or points:
-            return self._begun(Guess(self._k.intents[self._k.block["bare_record"]], 1.0, 1.0), said)
-        return [Wish("unknown", raw=said.raw)]
 
     def _asked_again(self, wishes: list[Wish]) -> list[Wish]:
         """With a question open, what was not understood is no answer to it: it is put again, once."""
@@ -648,14 +286,17 @@ class _Step:
     def _outcome(self, message: ToolMessage) -> Fragment:
         """What became of a confirmed action, in words."""
         facts = {"result": message.result, "args": message.args}
-        pursuit = Pursuit(self._k, self._reader, self._request, self._frame, self._turn.memory)
+        record = message.result.get(self._k.record_slot.name)
         if message.ok:
-            return Fragment(pursuit.render(f"done_{message.name}", record=message.result.get("project"), **facts))
-        wish = self._frame.wish
-        return pursuit._failure(message.name, message.result, wish, message.result.get("project"))
+            return Fragment(self._desk.render(f"done_{message.name}", record=record, **facts))
+        return self._desk.failure(message.name, message.result, self._frame.wish, record)
+
+    @property
+    def _desk(self) -> Desk:
+        return Desk(self._k, self._request, self._frame, self._turn.memory)
 
     def _render(self, name: str) -> str:
-        return Pursuit(self._k, self._reader, self._request, self._frame, self._turn.memory).render(name)
+        return self._desk.render(name)
 
     def _frame_specialist(self) -> str | None:
         if self._turn.by_runtime:
@@ -664,19 +305,6 @@ class _Step:
         if self._frame.wish is not None:
             return self._k.intents[self._frame.wish.intent].specialist
         return None
-
-
-def _reopened(wish: Wish, day: str, clock: str) -> Wish:
-    """The same day and time, to be looked for again: what was chosen for one record is only wished for another."""
-    if value := wish.values.get(day):
-        wish = replace(wish, days=(Window(value, value),))
-    if value := wish.values.get(clock):
-        wish = replace(wish, times=(Window(value, f"{value[:3]}{int(value[3:]) + 1:02d}"),))
-    return wish.without(day, clock)
-
-
-def _weekday(day: str) -> int:
-    return date.fromisoformat(day).weekday()
 
 
 def _distinct(wishes: Sequence[Wish]) -> list[Wish]:
