@@ -18,7 +18,7 @@ import orjson
 
 from agent.dates import DateMention, find_dates, find_times
 from agent.pending import moments
-from agent.tool_syntax import Found, read_calls, trigger
+from agent.tool_syntax import MARKS, Found, read_calls, trigger
 from agent.transcript import AssistantMessage, JsonObject, ToolMessage, UserMessage
 from agent.turn import Turn
 
@@ -75,7 +75,7 @@ class Rules:
         self._turn = turn
         self._definition = turn.definition
         self.names = tuple(turn.specs)
-        self.trigger = trigger(self.names)
+        self._trigger = trigger(self.names)
         self._inside = _inside(self.names)
         self._never = _patterns(turn.definition.file.never_say)
         self._grounded = _patterns(tuple(turn.definition.file.grounded.values()))
@@ -86,6 +86,10 @@ class Rules:
         self._said = ""
         self._results = ""
         self._messages_read = 0
+
+    def syntax(self, sentence: str) -> re.Match[str] | None:
+        """Where a sentence may turn into tool syntax."""
+        return self._trigger.search(sentence) if MARKS.search(sentence) else None
 
     def fault(self, sentence: str, before: str) -> Fault | None:
         """Why a sentence must not be shown after `before`, or None."""
@@ -262,7 +266,7 @@ class StreamGuard:
         shown = []
         sentences = _sentences(unit)
         for sentence in sentences:
-            sign = self._rules.trigger.search(sentence)
+            sign = self._rules.syntax(sentence)
             if sign:
                 shown.append(self._pass(sentence[: sign.start()]))
                 self._held = "".join((sentence[sign.start() :], *sentences, self._buffer))
@@ -275,7 +279,7 @@ class StreamGuard:
         """Show, hold or withhold one sentence. Of what is left of leaked syntax, whatever looks like it goes."""
         if not sentence.strip():
             return self._keep(sentence)
-        if self._rules.trigger.search(sentence):
+        if self._rules.syntax(sentence):
             if not leaked:
                 self.withheld.append(Withheld("syntax", sentence))
             return ""
