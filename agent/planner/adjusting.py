@@ -39,7 +39,7 @@ class Adjuster:
             kind, choice = picked
             wish = wish.without(clock) if kind == day else wish
             wish = replace(wish, times=() if kind == clock else wish.times).with_value(kind, choice)
-            return narrow(wish, replace(said, days=()), self._today) if kind == day else wish
+            return narrow(wish, replace(said, days=()), self._today, *self._k.when) if kind == day else wish
         if (value := wish.values.get(day)) and not said.days and (step := self._neighbour(said)):
             moved = (date.fromisoformat(value) + timedelta(days=step)).isoformat()
             return replace(_reopened(wish, day, clock), days=(Window(moved, moved),))
@@ -48,7 +48,7 @@ class Adjuster:
         wish = self.relative(wish, said)
         expects_time = frame.asked in (clock, "any", "go") or day in wish.values or bool(said.days)
         times = tuple(t for t in said.times if t.relation == "at" and (t.explicit or expects_time))
-        return narrow(wish, replace(said, times=times), self._today)
+        return narrow(wish, replace(said, times=times), self._today, *self._k.when)
 
     def relative(self, wish: Wish, said: Said) -> Wish:
         """ "A day later", "the same time": measured from where the record stands now."""

@@ -48,6 +48,7 @@ class Slot:
     window: tuple[str, str] | None = None
     ask: str = ""
     none: str = ""
+    stands_at: str = ""  # where a record holds its present value, as a dotted path
     gone: str = ""
 
 
@@ -73,6 +74,7 @@ class Knowledge:
         self.record_slot = next(s for s in self.slots.values() if s.kind == "record")
         self.day_slot = next(s for s in self.slots.values() if s.kind == "day")
         self.time_slot = next(s for s in self.slots.values() if s.kind == "time")
+        self.when = (self.day_slot.name, self.time_slot.name)
         self.goals = {tool: _goal(tool, raw) for tool, raw in self.block["goals"].items()}
         records = self.block["records"]
         self.finished: JsonObject = records["finished"]

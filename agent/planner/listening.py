@@ -113,7 +113,7 @@ class Listener:
             return self._continue(self._settled_on(frame.wish), said)
         asks_when = frame.asked in (self._k.day_slot.name, self._k.time_slot.name)
         if asks_when and (said.days or said.positions) and best is not None and best.cue < self._k.thresholds["strong"]:
-            other = other and bool(best.intent.tell.get("family") == "appointment")
+            other = other and self._same_family(best)
         if best is not None and other:
             mine = self._k.intents[frame.wish.intent]
             refines = best.intent.tell.get("refines") or best.intent.name == mine.name
@@ -150,6 +150,10 @@ class Listener:
             return False
         mine = self._k.intents[self.frame.wish.intent].tell.get("family")
         return mine != best.intent.tell.get("family")
+
+    def _same_family(self, best: Guess) -> bool:
+        wish = self.frame.wish
+        return wish is not None and best.intent.tell.get("family") == self._k.intents[wish.intent].tell.get("family")
 
     def _settled_on(self, wish: Wish) -> Wish:
         """Whoever picks from an offer wants it, though it began as a question."""
@@ -199,7 +203,7 @@ class Listener:
         if spoken_of and not said.days and self._k.patterns["that_day"].search(said.mended):
             wish = wish.with_value(self._k.day_slot.name, spoken_of)
         explicit = tuple(t for t in said.times if t.relation == "at" and (t.explicit or said.days))
-        wish = self._adjuster.relative(narrow(wish, replace(said, times=explicit), self._today), said)
+        wish = self._adjuster.relative(narrow(wish, replace(said, times=explicit), self._today, *self._k.when), said)
         self._note_constraints(said)
         return self._spread(self._placed(wish, intent, said), said)
 

@@ -162,12 +162,12 @@ class Pursuit:
     def _day(self, slot: Slot, intent: Intent, wish: Wish, record: JsonObject | None) -> str:
         if chosen := wish.values.get(slot.name):
             return chosen
-        if record and (standing := record.get("appointment")):
-            # The day that an appointment has now is named to say which one is meant, not where it shall go.
-            old = Window(standing[slot.key], standing[slot.key])
+        if standing := _dig(record, slot.stands_at):
+            # The day that a record has now is named to say which one is meant, not where it shall go.
+            old = Window(standing, standing)
             wish = replace(wish, days=tuple(w for w in wish.days if w != old))
             if wish.shift:
-                day = (date.fromisoformat(standing[slot.key]) + timedelta(days=wish.shift)).isoformat()
+                day = (date.fromisoformat(standing) + timedelta(days=wish.shift)).isoformat()
                 wish = replace(wish, days=(Window(day, day),))
         offer = self._offer(slot, wish, record)
         offered: list[str] = [d[slot.key] for d in offer[slot.path]]
@@ -257,8 +257,8 @@ class Pursuit:
         offer = self._times(slot, args, wish, record)
         times: list[str] = offer[slot.path]
         windows = wish.times or self._desk.frame.times
-        if wish.same_time and record and (standing := record.get("appointment")):
-            clock = clock_of(standing["start"])
+        if wish.same_time and (standing := _dig(record, slot.stands_at)):
+            clock = clock_of(standing)
             wish = replace(wish, times=(Window(clock, f"{clock[:4]}{int(clock[4]) + 1}"),), hours="")
             windows = wish.times
         fitting = [t for t in times if any(w.holds(t) for w in windows)] if windows else times
@@ -293,15 +293,14 @@ class Pursuit:
         )
 
     def _times(self, slot: Slot, args: JsonObject, wish: Wish, record: JsonObject | None) -> JsonObject:
+        """The offer for this record and day: of this turn, else the one that the last question was about."""
         known = self._desk.memory.recall(slot.offered_by, args)
         if known is None and self._desk.frame.asked == slot.name:
-            for message in self._desk.memory.earlier:
-                if message.name == slot.offered_by and message.ok and message.result.get("date") == args.get("date"):
-                    if _dig(message.result, f"{self._k.record_slot.name}.{self._k.record_slot.key}") == wish.values.get(
-                        self._k.record_slot.name
-                    ):
-                        known = message
-                    break
+            day = self._k.day_slot.name
+            last = next((m for m in self._desk.memory.earlier if m.name == slot.offered_by and m.ok), None)
+            offered_for = _dig(last.result, f"{self._k.record_slot.name}.{self._k.record_slot.key}") if last else None
+            if last and last.result.get(day) == wish.values.get(day) and offered_for == self._desk.key_of(record):
+                known = last
         if known is not None and known.ok:
             return known.result
         return self._desk.read(slot.offered_by, args, wish, record).result

@@ -24,6 +24,7 @@ FAR = "9999-12-31"
 SPOKEN_OF_DAYS = 180  # a bare month further ahead than this is one that has been
 MIDDLE = 0  # a position: the one in the middle
 _MINUTE_LATER = 1
+_MOST_PIECES = 16  # of one sentence or message; each cut is weighed against all that stands before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Reader:
         if best is not None and best.intent.tell.get("whole"):
             return [sentence]
         pieces = [p for p in self._k.patterns["connector"].split(sentence) if p and p.strip(" ,")]
-        if len(pieces) < 2:
+        if not 2 <= len(pieces) <= _MOST_PIECES:
             return [sentence]
         spans, at = [], 0
         for piece in pieces:
@@ -261,18 +262,18 @@ class Reader:
         return hits
 
 
-def narrow(wish: Wish, said: Said, today: date) -> Wish:
+def narrow(wish: Wish, said: Said, today: date, day: str, clock: str) -> Wish:
     """The wish with the days and times of a clause; what is said anew replaces what was said before."""
     mentions = _relative([d for d in said.days if d.relation != "instead_of"])
     if mentions:
         windows, not_days, weekdays = _day_windows(mentions, today)
         if windows or weekdays:
-            wish = replace(wish.without("date"), days=tuple(windows), weekdays=tuple(weekdays))
+            wish = replace(wish.without(day), days=tuple(windows), weekdays=tuple(weekdays))
         if not_days:
             wish = replace(wish, not_days=wish.not_days + tuple(not_days))
     if said.times:
         words = " / ".join(t.text for t in said.times)
-        wish = replace(wish.without("time"), times=tuple(time_windows(said.times)), hours=words)
+        wish = replace(wish.without(clock), times=tuple(time_windows(said.times)), hours=words)
     if said.pick:
         wish = replace(wish, pick=said.pick)
     return wish
