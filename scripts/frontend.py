@@ -85,7 +85,7 @@ def npm(*arguments: str) -> None:
     if not INSTALLED_FROM.exists() or INSTALLED_FROM.read_text() != lock:
         print("Installing the page's locked dependencies …", file=sys.stderr, flush=True)
         # No install scripts: nothing of a dependency runs before we call it, and nothing is fetched beside the lock.
-        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+        quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--ignore-scripts", "--loglevel=error"]
         call("npm ci", [*command, "ci", *quiet], environment)
         INSTALLED_FROM.write_text(lock)
     call(" ".join(["npm", *arguments]), [*command, "--silent", *arguments], environment)
