@@ -87,6 +87,8 @@ class Reader:
         for sentence in self._k.patterns["sentence"].split(text):
             if sentence and sentence.strip():
                 parts.extend(self._parts(sentence.strip()))
+        if len(parts) > _MOST_PIECES:
+            parts[_MOST_PIECES - 1 :] = [" ".join(parts[_MOST_PIECES - 1 :])]
         merged: list[str] = []
         for part in parts:
             if merged and not self._stands_alone(part, merged[-1], today):

@@ -209,9 +209,7 @@ class Conversation:
         self._asked.clear()
         given: TurnInput = self._world.turn(text)
         work = TurnWork()
-        async for _ in run_turn(
-            self._definition, self._provider, TOOLBOX, given, work, lambda _: "chitchat"
-        ):
+        async for _ in run_turn(self._definition, self._provider, TOOLBOX, given, work, lambda _: "chitchat"):
             pass
         self._world.keep(given, work)
 
