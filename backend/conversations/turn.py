@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from uuid import UUID
 
 from agent.errors import OutcropError
@@ -69,7 +70,7 @@ class RunningTurn(Turn):
         *,
         earlier: Sequence[Frame] = (),
         max_followers: int = 16,
-        elsewhere: Callable[[], Turn],
+        elsewhere: Callable[[], DistantTurn],
     ) -> None:
         super().__init__(turn_id, conversation_id)
         self.caller = caller
@@ -138,7 +139,7 @@ class RunningTurn(Turn):
         finally:
             self._followers.discard(news)
         if not (self.frames and self.frames[-1].is_final):
-            async for later in self._elsewhere().batches(sent - 1):
+            async for later in self._elsewhere().ending(sent - 1):
                 yield later
 
     async def finished(self) -> Sequence[Frame]:
@@ -166,10 +167,22 @@ class DistantTurn(Turn):
 
     def batches(self, after: int = -1) -> AsyncIterator[Sequence[Frame]]:
         """See `Turn.batches`."""
-        return self._batches(after)
+        return self._batches(after, owed=False)
 
-    async def _batches(self, after: int) -> AsyncIterator[Sequence[Frame]]:
+    def ending(self, after: int) -> AsyncIterator[Sequence[Frame]]:
+        """As `batches`, for a follower who has not seen the final frame, whatever its number."""
+        return self._batches(after, owed=True)
+
+    async def finished(self) -> Sequence[Frame]:
+        """All frames, as recorded. What was live may stem from a process that had lost the turn."""
+        async for _ in self.batches():
+            continue
+        row = await conversations.turn(self._db, self._caller, self.turn_id)
+        return unpack(row.events or b"")
+
+    async def _batches(self, after: int, *, owed: bool) -> AsyncIterator[Sequence[Frame]]:
         silent_s = 0.0
+        seen = after
         rest = await self._recorded(after)
         while rest is None:
             async with aclosing(self._live()) as live:
@@ -186,6 +199,14 @@ class DistantTurn(Turn):
                         yield ()
         if rest:
             yield rest
+        elif owed or after > seen:
+            # The frames that were seen went on in a process that had lost the turn; its end came earlier elsewhere.
+            yield [await self._end_after(after)]
+
+    async def _end_after(self, after: int) -> Frame:
+        """The recorded final frame, numbered behind what was seen."""
+        row = await conversations.turn(self._db, self._caller, self.turn_id)
+        return frame(replace(unpack(row.events or b"")[-1].event, seq=after + 1))
 
     async def _recorded(self, after: int) -> list[Frame] | None:
         """What the turn's row holds above `after`; None while the turn runs."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from agent.errors import ConversationBusy, IdempotencyMismatch, NotFound, PendingSettled
-from agent.events import TurnCompleted, TurnFailed
+from agent.events import TextDelta, TurnCompleted, TurnFailed
 from agent.ports import Decision
 from agent.transcript import UserMessage
 from backend.clock import RealClock
 from backend.conversations.answer import TurnDidNotComplete, answer
+from backend.conversations.frames import frame, pack
 from backend.conversations.service import AgentVersion, ConversationService, Limits, TooManyTurns, TurnRequest
 from backend.conversations.turn import DistantTurn, TooManyFollowers, Turn
 from backend.identity.principal import Principal
@@ -129,6 +131,23 @@ async def test_followers_see_the_same_events_wherever_they_begin(start: Start) -
     recorded = await other.service.attach(ALICE, turn.turn_id)
     assert await _all(recorded) == events
     assert await _all(recorded, after=1) == events[2:]
+
+
+async def test_a_follower_of_a_process_that_had_lost_the_turn_sees_its_end(start: Start) -> None:
+    """The stalled process had said more than the turn came to: the end follows, and the whole is the record."""
+    process, other = await start(), await start()
+    turn = await process.service.submit(ALICE, TurnRequest("hold on"))
+    stale = [TextDelta(turn_id=turn.turn_id, seq=n, at=datetime.now(UTC), text="stale") for n in range(50)]
+    await process.sessions.publish(ALICE.tenant, turn.turn_id, pack(frame(each) for each in stale))
+    distant = await other.service.attach(ALICE, turn.turn_id)
+    followed = asyncio.create_task(_all(distant))
+    whole = asyncio.create_task(distant.finished())
+    await asyncio.sleep(0.1)
+    process.agent.gate.set()
+    events = await followed
+    assert isinstance(events[-1], TurnCompleted)
+    assert events[-1].seq == 50
+    assert [each.event for each in await whole] == await _all(turn)
 
 
 async def _all(turn: Turn, after: int = -1) -> list[Any]:
