@@ -48,7 +48,7 @@ async def run_effect(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolR
         turn.note("effect_repeated", tool=effect.tool, key=effect.key)
         return earlier.result
     else:
-        result = await _recover(turn, prepared, effect, earlier)
+        result = _completed(await _recover(turn, prepared, effect, earlier), prepared.restatement)
     await ledger.settle(effect, result)
     return result
 
@@ -77,6 +77,12 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     if found is None or found.status != "ok":
         return _unknown(turn)
     return found
+
+
+def _completed(result: ToolResult, read_out: JsonObject) -> ToolResult:
+    """What cannot be read back any more (a slot that was given up), from what the person had said yes to."""
+    missing = [name for name, value in result.data.items() if value is None and read_out.get(name) is not None]
+    return replace(result, data={**result.data, **{name: read_out[name] for name in missing}}) if missing else result
 
 
 def _unknown(turn: Turn) -> ToolResult:

@@ -306,7 +306,7 @@ async def _prepare_cancelling(project_id: str, ctx: ToolContext, reason: str | N
     if refusal := why_not_changeable(project, ctx):
         raise refusal
     lost = slot(project.appointment) if project.appointment else {}
-    return Preparation(restatement={**_restated(project, ctx), **lost, "reason": reason})
+    return Preparation(restatement={**_restated(project, ctx), **lost, "old": lost or None, "reason": reason})
 
 
 @cancel_appointment.reconciles
