@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from backend.embedded.stores import Stores
 
 
+PROBE_S = 2.0
+OFFLINE = "LLM_PROVIDER=offline answers without a model and goes on with the same conversations."
 SIMULATOR = "PF360 simulator"
 CLOCKS = {"live": "on real time", "fixture": "its clock stands still (PF360_CLOCK=fixture)"}
 
@@ -118,9 +120,10 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         async with surroundings(settings) as around:
             await _migrate(around.settings)
             await imports
+            trouble = await _model_trouble(around.settings)
             server = _server(around)
             _settle_memory()
-            _announce(around, listener, server, began)
+            _announce(around, listener, server, began, trouble)
             stop.server = server
             await server.serve(sockets=[listener])
             if not server.started:
@@ -225,7 +228,25 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _announce(around: Surroundings, listener: socket.socket, server: uvicorn.Server, began: float) -> None:
+async def _model_trouble(settings: Settings) -> str:
+    """Why the configured model cannot answer now, and the fix; empty when it can. It may come up later: no reason to
+    refuse the start."""
+    if settings.llm_provider == "offline":
+        return ""
+    from agent.providers.openai import probe
+    from backend.app import model_config
+
+    try:
+        async with asyncio.timeout(PROBE_S):
+            found = await probe(model_config(settings))
+    except TimeoutError:
+        return f"it did not say within {PROBE_S:.0f} s whether it can answer. `outcrop doctor` looks closer."
+    return "" if found.ok else f"{found.cause}. {found.fix}"
+
+
+def _announce(
+    around: Surroundings, listener: socket.socket, server: uvicorn.Server, began: float, trouble: str
+) -> None:
     settings = around.settings
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -239,6 +260,7 @@ def _announce(around: Surroundings, listener: socket.socket, server: uvicorn.Ser
         if SIMULATOR in around.started
         else f"PF360 at {settings.pf360_api_url}",
         f"Answered by: {brain}",
+        *([f"But not now: {trouble} Until then messages are kept and fail with a hint;", OFFLINE] if trouble else []),
         f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops it" + (" all." if around.started else "."),
     ]
     print("\n".join(lines), flush=True)

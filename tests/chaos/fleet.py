@@ -33,12 +33,17 @@ class ServerProcess:
         """Wait until it takes turns."""
         async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as client:
             while True:
-                assert self._lives(), self._log.read_text()
+                assert self._lives(), self.log
                 try:
                     if (await client.get(f"{self.url}/readyz")).status_code == 200:
                         return self
                 except httpx.TransportError:
                     await asyncio.sleep(0.02)
+
+    @property
+    def log(self) -> str:
+        """What it printed."""
+        return self._log.read_text()
 
     async def kill(self) -> None:
         """As a crash does it: no chance to do anything."""
