@@ -32,6 +32,7 @@ from backend.embedded.data_folder import owned_folder
 from backend.embedded.postgres import EmbeddedPostgres
 from backend.embedded.redis import EmbeddedRedis
 from backend.embedded.simulator_process import Simulator, simulator
+from backend.records.migrate import upgrade
 from tests.load.fake_model import ANSWER, MODEL, TOOL
 from tests.load.processes import cpu_s, free_port, memory_mib, started
 
@@ -277,6 +278,7 @@ async def ours(stack: Stack, name: str, redis_number: int, provider: Mapping[str
     """Our server over stores that run already. Its demo identity leaves the tool nothing to ask upstream."""
     label = "bench_" + name.replace(" ", "_").replace(",", "")
     database, port = await new_database(stack, label), free_port()
+    await upgrade(database)  # once in a database's life, and no part of an ordinary start
     url = f"http://127.0.0.1:{port}"
     environment = {
         "DATABASE_URL": database,
