@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 TIED_EXEC = str(Path(__file__).with_name("tied_exec.py"))
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
+ASK_AGAIN_S = 1.0  # between requests to stop
 LONGEST_PAUSE_S = 30.0  # between restarts of a server that keeps dying
 # The server's own words in its log, and what to tell the person about them.
 KNOWN_CAUSES = {
@@ -166,12 +167,16 @@ def cap_log(path: Path) -> None:
 async def stop(command: Command, process: Process) -> None:
     """Ask it to stop, and kill it when it does not in time."""
     if process.returncode is None:
-        # Not process.send_signal: it reaps a child that has just ended, and asyncio then misses its exit code.
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, command.stop_signal)
         # Not asyncio.timeout: in a task cancelled before, an early Python 3.11 cancels again instead of timing out.
         ended = asyncio.ensure_future(process.wait())
-        if not (await asyncio.wait({ended}, timeout=command.stop_timeout_s))[0]:
+        deadline = time.monotonic() + command.stop_timeout_s
+        while not ended.done() and (left_s := deadline - time.monotonic()) > 0:
+            # Once is not enough: an interpreter that is just starting swallows what comes at the wrong moment.
+            # Not process.send_signal: it reaps a child that has just ended, and asyncio then misses its exit code.
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, command.stop_signal)
+            await asyncio.wait({ended}, timeout=min(left_s, ASK_AGAIN_S))
+        if not ended.done():
             log.warning("embedded_server_killed", server=command.name, after_s=command.stop_timeout_s)
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
