@@ -16,9 +16,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
+import snowballstemmer
 from rapidfuzz.distance import OSA
 
 from agent.date_words import fold, word_set
@@ -87,6 +89,8 @@ _TABLE: dict[str, str] = {
         "well|so|then|now|just|really|very|much|lol|haha|hey|hi|hello|a|an|for|me|us|to|at|on|in|with|of|is|are|be|"
         "i|i'm|im|we|you|your|u|ur|right away|right now|asap|quickly|already|again|there|here|too|as well|also|man|"
         "buddy|mate|bro|team|folks|great|good|nice|awesome|cool|excellent|wonderful|lovely|super|amazing|"
+        "rather not say why|i'd rather not say why|don't want to say|i don't want to say|i don't want to say why|"
+        "none of your business|"
         "no problem|no prob|no probs|no worries|no rush|no hurry|no objection|no objections|no issue|no issues|"
         "no reason|no particular reason|no special reason|no specific reason|no real reason|omg|ugh|argh|wow|gosh|jeez|"
         "sheesh|god|finally|hah|ha|rather not say|prefer not to say|i'd rather not say|i want to|i want you to|i want|"
@@ -341,10 +345,13 @@ def _lexemes(message: str) -> list[_Word]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def _stem(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") else word
+    """Without inflection, so that "the measuring" names a measurement."""
+    return str(_STEMMER.stemWord(word)) if word.isalpha() else word
 
 
+_STEMMER = snowballstemmer.stemmer("english")
 _POSITIONS = {"first": 0, "1st": 0, "1": 0, "former": 0, "second": 1, "2nd": 1, "2": 1, "third": 2, "3rd": 2, "3": 2}
 _POSITIONS |= {
     "primero": 0,

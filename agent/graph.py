@@ -13,7 +13,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypedDict
+from uuid import UUID
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
@@ -29,7 +31,7 @@ from agent.ports import PendingAction, TurnInput, TurnWork
 from agent.providers.base import Provider
 from agent.tool_call import LoopStopped, run_confirmed, run_proposed, runtime_calls
 from agent.turn import Turn
-from tools.contract import Toolbox
+from tools.contract import Toolbox, ToolError
 
 # What may stand beside a yes as a text that was asked for: a statement, no question and no further wish.
 _ADDED = re.compile(r"(?!(?:and|also|but|then|plus|oh|btw)\b)[^?\n]{3,200}", re.IGNORECASE)
@@ -108,7 +110,11 @@ async def settle(state: State) -> None:
     turn = state["turn"]
     for pending in [p for p in turn.open if p.tool not in turn.definition.file.gated]:
         turn.change(pending, "expired")  # stored by another version of the agent
+    late = await _renewed(turn)
     turn.verdict = _verdict(turn)
+    if not turn.verdict.confirms:
+        for pending in [p for p in turn.open if p.pending_id in late]:
+            turn.change(pending, "expired")
     turn.note("verdict", kind=turn.verdict.kind, reason=turn.verdict.reason)
     by_id = {pending.pending_id: pending for pending in turn.open}
     chosen = [by_id[i] for i in turn.verdict.pending_ids if i in by_id]
@@ -130,6 +136,25 @@ async def settle(state: State) -> None:
                 await run_confirmed(turn, call, pending)
         case "amend":
             turn.amended = chosen or list(turn.open)
+
+
+async def _renewed(turn: Turn) -> set[UUID]:
+    """Questions that are too old, but of which nothing has changed: a yes to them still counts. Returns their ids.
+
+    Whatever changed in between has to be read out again, so that question expires.
+    """
+    now = turn.given.tools.clock.now()
+    late: set[UUID] = set()
+    for pending in [p for p in turn.open if p.expires_at <= now and turn.given.decision is None]:
+        try:
+            prepared = await turn.toolbox.prepare(pending.tool, pending.args, turn.given.tools)
+        except ToolError:
+            continue
+        if (prepared.args, prepared.restatement) == (pending.args, pending.restatement):
+            minutes = turn.definition.file.limits.pending_minutes
+            turn.open[turn.open.index(pending)] = replace(pending, expires_at=now + timedelta(minutes=minutes))
+            late.add(pending.pending_id)
+    return late
 
 
 def _completed(turn: Turn, pending: PendingAction) -> PendingAction:

@@ -94,12 +94,14 @@ class Listener:
         amends = verdict is not None and verdict.kind == "amend" and (said.narrows or self._adjuster.relates(said))
         if amends and self._has_when(frame.wish) and not self._turns_away(best):
             return self._continue(frame.wish, said)
+        if frame.asked == "choice" and (wish := self._choice(clause)) is not None:
+            return wish
         if best is not None and other and best.intent.tell.get("stops"):
             self.specialist = self._k.intents[frame.wish.intent].specialist
             self.frame = replace(frame, wish=None, asked=None, shown=None)
             return None
         if frame.asked == "choice":
-            return self._choice(clause)
+            return None
         slot = self._k.slots.get(frame.asked)
         if slot is not None and slot.kind == "text":
             if (
@@ -173,7 +175,7 @@ class Listener:
         named = next((g.intent.name for g in clause.guesses if g.intent.name in choices and g.cue > 0), None)
         if named is None and said.positions and 1 <= said.positions[0] <= len(choices):
             named = choices[said.positions[0] - 1]
-        if named is None and said.narrows:
+        if named is None and (said.narrows or self._adjuster.relates(said)):
             named = choices[0]
         if named is None:
             return None
@@ -230,7 +232,7 @@ class Listener:
                     wish = wish.with_value("place", places[0].client_id)
                 elif said.everything or len(places) > 1:
                     wish = wish.with_value("place", "all") if len(self._facts.identity.clients) > 1 else wish
-                elif unknown := self._unknown_place(said):
+                elif unknown := self._unknown_place(said) or self._unknown_place(said, "place_name"):
                     wish = replace(wish.with_value("for", wish.intent), intent="unknown_place", raw=unknown)
             elif slot in said.fields:
                 wish = wish.with_value(slot, said.fields[slot][0])

@@ -34,3 +34,12 @@ class Memory:
 def canonical(args: JsonObject) -> bytes:
     """Arguments as bytes, equal when their meaning is."""
     return orjson.dumps(args, option=orjson.OPT_SORT_KEYS)
+
+
+def dig(body: Any, path: str) -> Any:
+    """What stands at a dotted path; None where the path leads nowhere."""
+    for key in path.split("."):
+        if not isinstance(body, dict):
+            return None
+        body = body.get(key)
+    return body

@@ -165,9 +165,9 @@ class _Step:
         found = listener.hear(text)
         self._frame, self._taken_up = listener.frame, listener.taken_up
         self._specialist = self._specialist or listener.specialist
-        serious = [w for w, _ in found if not self._k.intents[w.intent].small_talk]
+        serious = self._plain([w for w, _ in found if not self._k.intents[w.intent].small_talk])
         wishes = serious or self._weightiest(found)
-        if serious and any(self._k.intents[w.intent].tell.get("prefix") for w, _ in found):
+        if serious and self._upset(text):
             self._fragments.insert(0, Fragment(self._render("empathy_first")))
         if self._turn.by_runtime:
             done = {m.name for m in self._turn.by_runtime}
@@ -190,6 +190,22 @@ class _Step:
         if wishes and self._specialist is None:
             self._specialist = self._k.intents[wishes[0].intent].specialist
         return _distinct(wishes)
+
+    def _plain(self, wishes: list[Wish]) -> list[Wish]:
+        """Without a wish that would only ask which of its choices is meant, where another part of the message tells."""
+        intents = self._k.intents
+
+        def told(wish: Wish) -> bool:
+            family = intents[wish.intent].tell.get("family")
+            return any(w is not wish and intents[w.intent].tell.get("family") == family for w in wishes)
+
+        return [w for w in wishes if not (intents[w.intent].choices and told(w))]
+
+    def _upset(self, text: str) -> bool:
+        """Whether the message holds feelings that deserve a word before its business."""
+        mended = self._k.lexicon.mend(text)
+        moods = [i for i in self._k.intents.values() if i.tell.get("prefix")]
+        return any(pattern.search(mended) for mood in moods for pattern, _ in mood.cues)
 
     def _weightiest(self, found: list[tuple[Wish, Clause]]) -> list[Wish]:
         """Of mere talk the part that says most: "fine. bye then" is a goodbye."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any
 
 from agent.planner.desk import Desk, clock_of
 from agent.planner.frame import Shown, Window, Wish
 from agent.planner.intents import Intent
 from agent.planner.knowledge import Goal, Knowledge, Slot
+from agent.planner.memory import dig
 from agent.planner.outcome import Answered, Fragment, Instead, Proposal
 from agent.planner.reading import FAR, Reader
 from agent.planner.records import ANY, Records
@@ -55,6 +55,9 @@ class Pursuit:
         record = self._focus_record()
         if intent.tell.get("about_record") and self._reader.say(wish.mention, self._desk.today).names_record:
             record = self._records.find_softly(ANY, wish)
+            for field, intents in intent.tell.get("instead", {}).items():
+                if record is not None and (other := intents.get(str(record.get(field)))):
+                    raise Instead(other, wish)
         for tool in intent.facts:
             if tool in self._desk.tools:
                 facts[tool] = self._desk.attempt(tool, {}).result
@@ -149,7 +152,7 @@ class Pursuit:
                 if "." in source:
                     if record is None:
                         record = self._records.find_softly(goal, wish)
-                    value = _dig({self._k.record_slot.name: record}, source) if record else None
+                    value = dig({self._k.record_slot.name: record}, source) if record else None
                 elif source == self._k.day_slot.name and len(wish.days) == 1 and source not in wish.values:
                     value = wish.days[0].start
                 else:
@@ -162,7 +165,7 @@ class Pursuit:
     def _day(self, slot: Slot, intent: Intent, wish: Wish, record: JsonObject | None) -> str:
         if chosen := wish.values.get(slot.name):
             return chosen
-        if standing := _dig(record, slot.stands_at):
+        if standing := dig(record, slot.stands_at):
             # The day that a record has now is named to say which one is meant, not where it shall go.
             old = Window(standing, standing)
             wish = replace(wish, days=tuple(w for w in wish.days if w != old))
@@ -257,7 +260,7 @@ class Pursuit:
         offer = self._times(slot, args, wish, record)
         times: list[str] = offer[slot.path]
         windows = wish.times or self._desk.frame.times
-        if wish.same_time and (standing := _dig(record, slot.stands_at)):
+        if wish.same_time and (standing := dig(record, slot.stands_at)):
             clock = clock_of(standing)
             wish = replace(wish, times=(Window(clock, f"{clock[:4]}{int(clock[4]) + 1}"),), hours="")
             windows = wish.times
@@ -298,7 +301,7 @@ class Pursuit:
         if known is None and self._desk.frame.asked == slot.name:
             day = self._k.day_slot.name
             last = next((m for m in self._desk.memory.earlier if m.name == slot.offered_by and m.ok), None)
-            offered_for = _dig(last.result, f"{self._k.record_slot.name}.{self._k.record_slot.key}") if last else None
+            offered_for = dig(last.result, f"{self._k.record_slot.name}.{self._k.record_slot.key}") if last else None
             if last and last.result.get(day) == wish.values.get(day) and offered_for == self._desk.key_of(record):
                 known = last
         if known is not None and known.ok:
@@ -319,14 +322,6 @@ class Pursuit:
         if known is None or not self._desk.frame.focus:
             return None
         return next((r for r in known.result.get(slot.path, []) if r[slot.key] == self._desk.frame.focus), None)
-
-
-def _dig(body: Any, path: str) -> Any:
-    for key in path.split("."):
-        if not isinstance(body, dict):
-            return None
-        body = body.get(key)
-    return body
 
 
 def _is_point(window: Window) -> bool:

@@ -134,11 +134,12 @@ class Reader:
         return self.capture(mine.intent, f"{left}, {right}") is not None
 
     def _turns(self, text: str) -> bool:
-        """Whether a text that might still be dictated is a wish with a day of its own."""
+        """Whether a text that might still be dictated is a question, or a wish with a day of its own."""
         best = self._best(text)
-        if best is None or best.cue < self._k.thresholds["alone"] or not best.intent.tell.get("takes_days"):
+        if best is None or best.cue < self._k.thresholds["alone"]:
             return False
-        return bool(self.say(text, date.today()).days)
+        asks = text.rstrip().endswith("?") and best.intent.goal is not None
+        return asks or (bool(best.intent.tell.get("takes_days")) and bool(self.say(text, date.today()).days))
 
     def _parallel(self, left: str, right: str) -> bool:
         """ "Book A for the 16th and B for the 17th": the second half wants the same for another record and time."""

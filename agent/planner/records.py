@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from agent.planner.desk import Desk
 from agent.planner.frame import Shown, Wish
 from agent.planner.knowledge import Goal, Knowledge, Slot
+from agent.planner.memory import dig
 from agent.planner.outcome import Answered, Each, Fragment, Instead
 from agent.planner.reading import MIDDLE, Reader, Said, words_of
 from agent.transcript import JsonObject
@@ -61,10 +62,11 @@ class Records:
             by_place = self._by_position(shown.options, said)
             if by_place:
                 return [r for r in records if r[slot.key] in by_place]
-            if self._desk.frame.asked == slot.name:
-                offered = [r for r in records if r[slot.key] in shown.options]
-                if hits := self._by_fields(offered, said, lenient=True):
-                    return hits
+            # What was just listed is what is spoken of, before anything else that has such a name.
+            offered = [r for r in records if r[slot.key] in shown.options]
+            hits = self._by_fields(offered, said, lenient=True)
+            if len(hits) == 1 or (hits and self._desk.frame.asked == slot.name):
+                return hits
         return self._by_fields(records, said)
 
     def _finished(self, record: JsonObject) -> bool:
@@ -111,6 +113,8 @@ class Records:
         active = [r for r in matches if not self._finished(r)]
         if len(active) == 1:
             return active[0]
+        if (named := self._by_day(active or records, said)) is not None:
+            return named
         fitting = [r for r in active if _fits(r, goal.prefer)]
         if active:
             if self._desk.frame.focus and (self._k.intents[wish.intent].tell.get("keeps_focus") or goal.tool != ""):
@@ -140,6 +144,14 @@ class Records:
         if said is not None and said.everything and self._k.intents[wish.intent].tell.get("several"):
             raise Each([wish.with_value(slot.name, r[slot.key]) for r in fitting])
         raise Answered(self._which(slot, wish, fitting))
+
+    def _by_day(self, records: list[JsonObject], said: Said | None) -> JsonObject | None:
+        """ "I can't make it on the 19th": the only one that stands on a day that was named."""
+        if said is None:
+            return None
+        days = {d.start.isoformat() for d in said.days if d.start == d.end}
+        hits = [r for r in records if dig(r, self._k.day_slot.stands_at) in days and not self._finished(r)]
+        return hits[0] if len(hits) == 1 else None
 
     def _which(self, slot: Slot, wish: Wish, options: list[JsonObject]) -> Fragment:
         text = self._desk.render(slot.ask, options=options, wish=wish)

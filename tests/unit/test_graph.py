@@ -184,15 +184,38 @@ async def test_buttons_do_what_words_do() -> None:
     assert (await talk.say("Confirm", Decision(pending_id, confirm=True))).failed == "pending_settled"
 
 
-async def test_an_old_question_cannot_be_answered() -> None:
-    """After its time a yes runs nothing; the model is told why."""
-    provider, _ = scripted([BOOK], says("That offer is too old, let me look again."))
+async def test_a_late_yes_counts_while_nothing_has_changed() -> None:
+    """A question older than its time is checked again; what still holds need not be asked twice."""
+    provider, _ = scripted([BOOK], says("It is booked for Monday, March 16 at 10:00 AM."))
     talk = Talk(provider)
     await talk.say("book monday at 10")
     talk.world.advance(31)
     reply = await talk.say("yes")
+    assert [name for name, _ in talk.world.writes] == ["confirm_appointment"]
+    assert [change.state for change in reply.work.changed] == ["confirmed"]
+
+
+async def test_a_late_yes_to_what_has_changed_runs_nothing() -> None:
+    """Where the facts are others by now, the old question is void; the model is told why."""
+    provider, _ = scripted([BOOK], says("That offer is too old, let me look again."))
+    talk = Talk(provider)
+    await talk.say("book monday at 10")
+    talk.world.advance(31)
+    talk.world.pending = [replace(p, restatement={**p.restatement, "address": "9 Old Rd"}) for p in talk.world.pending]
+    reply = await talk.say("yes")
     assert talk.world.writes == []
     assert [change.state for change in reply.work.changed] == ["expired"]
+
+
+async def test_an_old_question_is_not_put_again() -> None:
+    """Whoever says something else after its time finds the question gone."""
+    provider, _ = scripted([BOOK], says("You're welcome."))
+    talk = Talk(provider)
+    await talk.say("book monday at 10")
+    talk.world.advance(31)
+    reply = await talk.say("thanks anyway")
+    assert [change.state for change in reply.work.changed] == ["expired"]
+    assert "Shall I" not in reply.text
 
 
 async def test_a_question_of_a_former_version_is_dropped() -> None:
