@@ -137,14 +137,19 @@ class AgentDefinition:
 
 def load_agent_file(name: str, root: Path = DEFINITIONS) -> AgentFile:
     """Read and validate `agent.yaml` alone; pydantic's `ValidationError` names every wrong key at once."""
-    return AgentFile.model_validate(yaml.safe_load((root / name / "agent.yaml").read_text("utf-8")))
+    return AgentFile.model_validate(_read(root / name / "agent.yaml"))
 
 
 def load_definition(name: str = "scheduling", root: Path = DEFINITIONS) -> AgentDefinition:
     """Read and validate one agent's folder."""
-    planner = yaml.safe_load((root / name / "planner.yaml").read_text("utf-8"))
+    planner = _read(root / name / "planner.yaml")
     translations = {
-        path.stem: Translation.model_validate(yaml.safe_load(path.read_text("utf-8")))
-        for path in sorted((root / name).glob("??.yaml"))
+        path.stem: Translation.model_validate(_read(path)) for path in sorted((root / name).glob("??.yaml"))
     }
     return AgentDefinition(load_agent_file(name, root), planner, translations)
+
+
+def _read(path: Path) -> Any:
+    # libyaml's loader is some ten times faster, where the wheel has it: a third of a second of every start.
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text("utf-8"), Loader=loader)  # noqa: S506 (both are safe)
