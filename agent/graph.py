@@ -50,6 +50,7 @@ class State(TypedDict):
     """LangGraph's view of a turn."""
 
     turn: Turn
+    rules: Rules
 
 
 async def run_turn(
@@ -86,7 +87,8 @@ async def _drive(turn: Turn) -> None:
             turn.emit(
                 TurnStarted, conversation_id=turn.given.conversation_id, agent=file.name, agent_version=file.version
             )
-        await GRAPH.ainvoke({"turn": turn, _entry(GRAPH, _first(turn)): None}, {"recursion_limit": 100})
+        state = {"turn": turn, "rules": Rules(turn), _entry(GRAPH, _first(turn)): None}
+        await GRAPH.ainvoke(state, {"recursion_limit": 100})
         turn.seal()
         turn.emit(
             TurnCompleted,
@@ -194,15 +196,13 @@ def _verdict(turn: Turn) -> Verdict:
 
 async def think(state: State) -> Command[str]:
     """One model call, shown as far as the guards let it; then its calls, a second try, or the end."""
-    turn = state["turn"]
+    turn, rules = state["turn"], state["rules"]
     limits = turn.definition.file.limits
     if turn.model_calls >= limits.model_calls or turn.remaining_s <= 0:
         _give_up(turn, "model calls or time used up")
         return Command(goto="close")
-    if turn.rules is None:
-        turn.rules = Rules(turn)
     try:
-        step = await call_model(turn, turn.rules)
+        step = await call_model(turn, rules)
     except ModelError as error:
         if not turn.outcomes:
             raise
@@ -212,7 +212,7 @@ async def think(state: State) -> Command[str]:
         return Command(goto="close")
     if step.calls:
         finish_text(turn, step, with_questions=False)
-        turn.untold = [o for o in turn.untold if o.tool not in turn.rules.claimed or o.result.status != "ok"]
+        turn.untold = [o for o in turn.untold if o.tool not in rules.claimed or o.result.status != "ok"]
         turn.calls = step.calls
         turn.record_step(tuple(proposal.call for proposal in step.calls), step.state)
         return Command(goto="act")
@@ -349,7 +349,7 @@ def _compile() -> Any:
     graph.add_edge("close", END)
     compiled = graph.compile()
     # A turn goes straight in at its first node: START as a step of its own costs a quarter of the loop.
-    compiled.input_channels = ["turn", *(_entry(compiled, node) for node in ("settle", "think"))]
+    compiled.input_channels = ["turn", "rules", *(_entry(compiled, node) for node in ("settle", "think"))]
     return compiled
 
 

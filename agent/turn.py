@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.confirmation import Verdict
 from agent.definition import AgentDefinition
@@ -16,9 +16,6 @@ from agent.ports import CallRecord, PendingAction, PendingChange, TurnInput, Tur
 from agent.providers.base import Call, Provider
 from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
 from tools.contract import Toolbox, ToolResult, ToolSpec
-
-if TYPE_CHECKING:
-    from agent.guards import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,6 @@ class Turn:
         self.amended: list[PendingAction] = []  # stored ones of which the person changes a detail
         self.untold: list[Outcome] = []  # outcomes that no sentence shown since has been about
         self.asked = False  # the reply ends with the runtime's question
-        self.rules: Rules | None = None
 
         self._seq = given.first_seq
         self._call_ids = 0

@@ -86,60 +86,78 @@ class Listener:
         return None
 
     def _carried_on(self, clause: Clause) -> Wish | None:
-        frame, said, best = self.frame, clause.said, clause.best
+        """The open wish, when the clause answers the question it hangs on, changes it, or narrows it."""
+        frame, said = self.frame, clause.said
         if frame.wish is None or frame.asked is None:
             return None
-        verdict = self._facts.verdict
-        other = best is not None and best.cue >= self._k.thresholds["alone"]
-        amends = verdict is not None and verdict.kind == "amend" and (said.narrows or self._adjuster.relates(said))
-        if amends and self._has_when(frame.wish) and not self._turns_away(best):
+        if self._amends(clause, frame.wish):
             return self._continue(frame.wish, said)
-        if frame.asked == "choice" and (wish := self._choice(clause)) is not None:
-            return wish
-        if best is not None and other and best.intent.tell.get("stops"):
+        if frame.asked == "choice" and (chosen := self._choice(clause)) is not None:
+            return chosen
+        if self._stops(clause):
             self.specialist = self._k.intents[frame.wish.intent].specialist
             self.frame = replace(frame, wish=None, asked=None, shown=None)
             return None
+        slot = self._k.slots.get(frame.asked)
         if frame.asked == "choice":
             return None
-        slot = self._k.slots.get(frame.asked)
         if slot is not None and slot.kind == "text":
-            if (
-                other
-                and best is not None
-                and (best.intent.tell.get("stops") or not best.intent.tell.get("is_text", True))
-            ):
-                return None
-            return frame.wish.with_value(slot.name, said.raw.strip())
+            return None if self._wants_else(clause) else frame.wish.with_value(slot.name, said.raw.strip())
         if frame.asked == "go" and self._k.patterns["yes"].match(said.mended):
             return self._continue(self._settled_on(frame.wish), said)
-        asks_when = frame.asked in (self._k.day_slot.name, self._k.time_slot.name)
-        if asks_when and (said.days or said.positions) and best is not None and best.cue < self._k.thresholds["strong"]:
-            other = other and self._same_family(best)
-        if best is not None and other:
-            mine = self._k.intents[frame.wish.intent]
-            refines = best.intent.tell.get("refines") or best.intent.name == mine.name
-            same = best.intent.tell.get("family") is not None and best.intent.tell.get("family") == mine.tell.get(
-                "family"
-            )
-            if not refines:
-                if not same:
-                    return None
-                return (
-                    self._continue(replace(frame.wish, intent=best.intent.name), said)
-                    if self._same_goal(best)
-                    else None
-                )
-            if not said.narrows and not said.pointing and best.intent.name != mine.name:
-                return None
-            return self._continue(frame.wish, said)
-        if (said.days or said.times) and not self._has_when(frame.wish):
+        if (rival := self._rival(clause)) is not None:
+            return self._refined(frame.wish, rival, said)
+        return self._narrowed(frame.wish, said)
+
+    def _amends(self, clause: Clause, wish: Wish) -> bool:
+        """Whether a changed detail of what waits for a yes is meant."""
+        verdict = self._facts.verdict
+        if verdict is None or verdict.kind != "amend" or not self._has_when(wish):
+            return False
+        speaks_of_it = clause.said.narrows or self._adjuster.relates(clause.said)
+        return speaks_of_it and not self._turns_away(clause.best)
+
+    def _stops(self, clause: Clause) -> bool:
+        best = clause.best
+        return best is not None and best.cue >= self._k.thresholds["alone"] and bool(best.intent.tell.get("stops"))
+
+    def _wants_else(self, clause: Clause) -> bool:
+        """Whether a text that was asked for is no text but another wish."""
+        best = clause.best
+        if best is None or best.cue < self._k.thresholds["alone"]:
+            return False
+        return not best.intent.tell.get("is_text", True)
+
+    def _rival(self, clause: Clause) -> Guess | None:
+        """An intent that stands by itself beside the open wish; weaker ones yield to a day or position named."""
+        best, said = clause.best, clause.said
+        if best is None or best.cue < self._k.thresholds["alone"]:
             return None
-        if said.narrows or self._adjuster.relates(said):
-            asking = said.raw.rstrip().endswith("?")
-            wish = frame.wish if asking else self._settled_on(frame.wish)
-            return replace(self._continue(wish, said), asking=asking)
-        return None
+        asks_when = self.frame.asked in self._k.when
+        if asks_when and (said.days or said.positions) and best.cue < self._k.thresholds["strong"]:
+            return best if self._same_family(best) else None
+        return best
+
+    def _refined(self, wish: Wish, rival: Guess, said: Said) -> Wish | None:
+        """The open wish under another intent of the same kind; None when the rival is a wish of its own."""
+        same = rival.intent.name == wish.intent
+        if not same and not rival.intent.tell.get("refines"):
+            akin = rival.intent.tell.get("family") is not None and self._same_family(rival)
+            if akin and self._same_goal(rival):
+                return self._continue(replace(wish, intent=rival.intent.name), said)
+            return None
+        if not same and not said.narrows and not said.pointing:
+            return None
+        return self._continue(wish, said)
+
+    def _narrowed(self, wish: Wish, said: Said) -> Wish | None:
+        """The open wish with the days, times or options that a clause without an intent of its own names."""
+        if (said.days or said.times) and not self._has_when(wish):
+            return None
+        if not said.narrows and not self._adjuster.relates(said):
+            return None
+        asking = said.raw.rstrip().endswith("?")
+        return replace(self._continue(wish if asking else self._settled_on(wish), said), asking=asking)
 
     def _has_when(self, wish: Wish) -> bool:
         """Whether days and times are part of what the wish is for."""

@@ -5,29 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from backend.evaluation.expected import OBJECT_ARGUMENTS
+from backend.evaluation.scenario import ExpectedCall
 from backend.evaluation.transcript import ToolCall
 
-if TYPE_CHECKING:
-    from backend.evaluation.scenario import ExpectedCall
-
-MATCHERS = ("contains", "any_of", "set")
 DATE_ARGUMENTS = {"date", "new_date", "start_date", "end_date", "date_range"}
 TIME_ARGUMENTS = {"time", "new_time", "start", "start_time"}
-# Arguments whose value is itself an object, so that an object is no matcher.
-OBJECT_ARGUMENTS = {"start_location"}
 
 _CLOCK = re.compile(r"(\d{1,2})(?::?(\d{2}))?(?::\d{2})?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
-
-
-def check_expected(name: str, expected: Any) -> None:
-    """Refuse an expectation that no value could be compared with (`ValueError`)."""
-    if isinstance(expected, Mapping) and name not in OBJECT_ARGUMENTS:
-        if len(expected) != 1 or next(iter(expected)) not in MATCHERS:
-            raise ValueError(f"{name}: an object must be one of {', '.join(MATCHERS)}, not {dict(expected)!r}")
-        if not isinstance(next(iter(expected.values())), list):
-            raise ValueError(f"{name}: {next(iter(expected))} takes a list")
 
 
 def arguments_match(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from backend.evaluation.atoms import check_atom
-from backend.evaluation.matching import check_expected
+from backend.evaluation.expected import check_expected
 
 JsonObject = dict[str, Any]
 Gate = Literal["none", "ask", "act", "reask", "drop", "clarify", "refuse"]
