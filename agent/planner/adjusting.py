@@ -82,6 +82,8 @@ class Adjuster:
 
     def _neighbour(self, said: Said) -> int:
         """ "The day after" the one spoken of: 1, "the day before": -1, else 0."""
+        if self._k.patterns["week_alone"].search(said.mended) and not said.days:
+            return 7
         if self._k.patterns["day_after"].search(said.mended):
             return 1
         return -1 if self._k.patterns["day_before"].search(said.mended) else 0

@@ -152,7 +152,8 @@ class Listener:
 
     def _narrowed(self, wish: Wish, said: Said) -> Wish | None:
         """The open wish with the days, times or options that a clause without an intent of its own names."""
-        if (said.days or said.times) and not self._has_when(wish):
+        speaks_of_when = said.days or said.times or self._adjuster.relates(said)
+        if speaks_of_when and not self._has_when(wish):
             return None
         if not said.narrows and not self._adjuster.relates(said):
             return None
@@ -279,7 +280,7 @@ class Listener:
         for field in self._k.fields:
             values = said.fields.get(field.name, ())
             if not field.soft and len(values) > 1:
-                return [replace(wish, mention=value) for value in values]
+                return [replace(wish, mention=self._reader.part_naming(field.values[v], said.raw, v)) for v in values]
         return [wish]
 
     def _unclear(self, said: Said) -> list[Wish]:
@@ -291,6 +292,8 @@ class Listener:
         # A bare "2" beside a list of records counts them; it is no time of day.
         times = [t for t in said.times if t.explicit or not points]
         if (said.days or times) and (frame.focus or said.names_record or points):
+            return self._begun(Guess(self._k.intents[self._k.block["bare_day"]], 1.0, 1.0), said)
+        if frame.focus and self._adjuster.relates(said):
             return self._begun(Guess(self._k.intents[self._k.block["bare_day"]], 1.0, 1.0), said)
         if said.names_record or points:
             return self._begun(Guess(self._k.intents[self._k.block["bare_record"]], 1.0, 1.0), said)

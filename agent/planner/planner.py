@@ -250,6 +250,8 @@ class _Step:
                 self._add(Fragment(outcome.remark))
         elif outcome.question and (self._asks() or self._proposals):
             self._queue.append(wish)  # one question a turn; the rest waits its turn
+            if outcome.shown is not None and (facts := _without_question(outcome.text)):
+                self._add(Fragment(facts))
         else:
             self._add(outcome)
 
@@ -321,6 +323,11 @@ class _Step:
         if self._frame.wish is not None:
             return self._k.intents[self._frame.wish.intent].specialist
         return None
+
+
+def _without_question(text: str) -> str:
+    """What an answer tells, without the line in which it asks."""
+    return "\n".join(line for line in text.splitlines() if not line.rstrip().endswith("?"))
 
 
 def _distinct(wishes: Sequence[Wish]) -> list[Wish]:

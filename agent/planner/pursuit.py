@@ -170,8 +170,7 @@ class Pursuit:
             old = Window(standing, standing)
             wish = replace(wish, days=tuple(w for w in wish.days if w != old))
             if wish.shift:
-                day = (date.fromisoformat(standing) + timedelta(days=wish.shift)).isoformat()
-                wish = replace(wish, days=(Window(day, day),))
+                wish = replace(wish, days=(_shifted(standing, wish.shift),))
         offer = self._offer(slot, wish, record)
         offered: list[str] = [d[slot.key] for d in offer[slot.path]]
         asked_days = bool(wish.days or wish.weekdays)
@@ -338,3 +337,12 @@ def _nearest(times: Sequence[str], windows: Sequence[Window]) -> list[str]:
 
 def _minutes(clock: str) -> int:
     return int(clock[:2]) * 60 + int(clock[3:5])
+
+
+def _shifted(day: str, days: int) -> Window:
+    """The day so many days on; a week on means that whole week, Monday to Friday."""
+    moved = date.fromisoformat(day) + timedelta(days=days)
+    if abs(days) < 7:
+        return Window(moved.isoformat(), moved.isoformat())
+    monday = moved - timedelta(days=moved.weekday())
+    return Window(monday.isoformat(), (monday + timedelta(days=4)).isoformat())

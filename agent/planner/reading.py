@@ -251,6 +251,11 @@ class Reader:
                     return captured
         return None
 
+    def part_naming(self, pattern: re.Pattern[str], text: str, otherwise: str) -> str:
+        """The part of a sentence, between connectors, in which a record is named."""
+        pieces = self._k.patterns["connector"].split(text)
+        return next((p for p in pieces if p and pattern.search(self._k.lexicon.mend(p))), otherwise)
+
     def places(self, text: str, locations: Sequence[Location]) -> list[Location]:
         """Locations named in a text by label, slug or city; a near miss of a long name counts."""
         words = fold(text)

@@ -124,7 +124,7 @@ class Records:
             if len(fitting) == 1 and not goal.own_choice:
                 return fitting[0]
             if said is not None and said.everything and self._k.intents[wish.intent].tell.get("several"):
-                raise Each([wish.with_value(slot.name, r[slot.key]) for r in fitting or active])
+                raise self._each(slot, wish, fitting or active)
             raise Answered(self._which(slot, wish, fitting if len(fitting) > 1 and not goal.own_choice else active))
         if matches:
             return matches[0]  # all finished
@@ -142,8 +142,14 @@ class Records:
                 Fragment(self._desk.render(slot.none, records=[r for r in records if not self._finished(r)]))
             )
         if said is not None and said.everything and self._k.intents[wish.intent].tell.get("several"):
-            raise Each([wish.with_value(slot.name, r[slot.key]) for r in fitting])
+            raise self._each(slot, wish, fitting)
         raise Answered(self._which(slot, wish, fitting))
+
+    def _each(self, slot: Slot, wish: Wish, records: list[JsonObject]) -> Exception:
+        """The wish for each of several records; with several times in it nobody can tell which is for which."""
+        if len({w.start[:2] for w in wish.times}) > 2:
+            return Answered(Fragment(self._desk.render("one_by_one", records=records), question=True))
+        return Each([wish.with_value(slot.name, r[slot.key]) for r in records])
 
     def _by_day(self, records: list[JsonObject], said: Said | None) -> JsonObject | None:
         """ "I can't make it on the 19th": the only one that stands on a day that was named."""
