@@ -96,6 +96,8 @@ class Wording:
         return env
 
     def _day(self, value: Any) -> str:
+        if not value:
+            return ""
         day = date.fromisoformat(value["date"] if isinstance(value, dict) else value)
         return self._translation.say_day(day) if self._translation else say_date(day)
 

@@ -22,7 +22,7 @@ class Adjuster:
         """The open wish with what this clause adds: a pick from what was shown, or narrower days and times."""
         frame, record = self._frame, self._k.record_slot.name
         day, clock = self._k.day_slot.name, self._k.time_slot.name
-        wish = replace(wish, raw=said.raw)
+        wish = replace(wish, raw=said.raw, shift=0 if said.days else wish.shift)
         if said.names_record or (frame.asked == record and not said.days):
             wish = replace(wish, mention=said.raw)
             if self._k.patterns["unchanged"].search(said.mended):

@@ -118,13 +118,25 @@ class Reader:
         parts, begin = [], 0
         for (_, left_end), (right_start, right_end) in pairwise(spans):
             left, right = sentence[begin:left_end], sentence[right_start:right_end]
-            if (self._swallows(left) and not self._turns(right)) or self._explains(left, right):
+            if (
+                (self._swallows(left) and not self._turns(right))
+                or self._explains(left, right)
+                or self._refines(left, right)
+            ):
                 continue
             if (self._wants(left) and self._wants(right)) or self._parallel(left, right):
                 parts.append(left)
                 begin = right_start
         parts.append(sentence[begin:])
         return parts
+
+    def _refines(self, left: str, right: str) -> bool:
+        """Whether the right part only says more of what the left one wants: "book it for the 24th, the earliest"."""
+        mine, theirs = self._best(left), self._best(right)
+        if mine is None or theirs is None or "?" in right or not theirs.intent.tell.get("refines"):
+            return False
+        akin = mine.intent.tell.get("family") == theirs.intent.tell.get("family")
+        return akin and not self.say(right, date.today()).names_record
 
     def _explains(self, left: str, right: str) -> bool:
         """Whether the right part is the text that the left one's intent takes ("cancel it, found someone cheaper")."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.planner.desk import Desk
 from agent.planner.frame import Shown, Wish
 from agent.planner.knowledge import Goal, Knowledge, Slot
 from agent.planner.memory import dig
 from agent.planner.outcome import Answered, Each, Fragment, Instead
-from agent.planner.reading import MIDDLE, Reader, Said, words_of
+from agent.planner.reading import MIDDLE, Reader, Said, time_windows, words_of
+from agent.planner.text import fold
 from agent.transcript import JsonObject
 
 ANY = Goal("", {}, {}, {}, {}, {}, (), False)  # any record will do
@@ -146,10 +148,27 @@ class Records:
         raise Answered(self._which(slot, wish, fitting))
 
     def _each(self, slot: Slot, wish: Wish, records: list[JsonObject]) -> Exception:
-        """The wish for each of several records; with several times in it nobody can tell which is for which."""
-        if len({w.start[:2] for w in wish.times}) > 2:
+        """The wish for each of several records; several times go with them in the order in which both are said."""
+        said = self._reader.say(wish.mention, self._desk.today)
+        if len(said.times) < 2:
+            return Each([wish.with_value(slot.name, r[slot.key]) for r in records])
+        places = [self._place_in(said.raw, r) for r in records]
+        if len(said.times) != len(records) or -1 in places or len(set(places)) < len(places):
             return Answered(Fragment(self._desk.render("one_by_one", records=records), question=True))
-        return Each([wish.with_value(slot.name, r[slot.key]) for r in records])
+        ordered = [r for _, r in sorted(zip(places, records, strict=True), key=lambda pair: pair[0])]
+        times = sorted(said.times, key=lambda t: t.span)
+        return Each(
+            [
+                replace(wish.with_value(slot.name, r[slot.key]), times=tuple(time_windows([t])), hours=t.text)
+                for r, t in zip(ordered, times, strict=True)
+            ]
+        )
+
+    def _place_in(self, text: str, record: JsonObject) -> int:
+        """Where a text first names what tells a record apart; -1: nowhere."""
+        told = " ".join(str(record.get(name) or "") for name in self._k.text_fields)
+        found = [fold(text).find(word) for word in words_of(told) - self._k.dull_words if not word.isdigit()]
+        return min((at for at in found if at >= 0), default=-1)
 
     def _by_day(self, records: list[JsonObject], said: Said | None) -> JsonObject | None:
         """ "I can't make it on the 19th": the only one that stands on a day that was named."""
