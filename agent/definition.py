@@ -1,7 +1,7 @@
 """An agent as data: what it is told, which tools it has, how its gated actions are named and restated.
 
-Loaded from a folder with `agent.yaml` (for every provider), `planner.yaml` (what the offline planner knows) and a file
-for each further language (`es.yaml`).
+Loaded from a folder with `agent.yaml` (for every provider), `planner.yaml` (what the offline planner knows),
+`examples.yaml` (how people say what they want) and a file for each further language (`es.yaml`).
 Code elsewhere in this package holds no word of any domain; this is where such words stand.
 """
 
@@ -142,7 +142,7 @@ def load_agent_file(name: str, root: Path = DEFINITIONS) -> AgentFile:
 
 def load_definition(name: str = "scheduling", root: Path = DEFINITIONS) -> AgentDefinition:
     """Read and validate one agent's folder."""
-    planner = _read(root / name / "planner.yaml")
+    planner = {**_read(root / name / "planner.yaml"), "examples": _read(root / name / "examples.yaml")}
     translations = {
         path.stem: Translation.model_validate(_read(path)) for path in sorted((root / name).glob("??.yaml"))
     }

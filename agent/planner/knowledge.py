@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 from jinja2 import ChainableUndefined, Template
 
+from agent.dates import find_dates, find_times
 from agent.definition import AgentDefinition
-from agent.planner.intents import Classifier, Intent, read_intents
+from agent.planner.intents import MASK, Classifier, Intent, read_intents
 from agent.planner.text import WORD, Lexicon, unaccent
 from agent.transcript import JsonObject
+
+_NUMBER = re.compile(r"\b\d+(?:st|nd|rd|th)?\b")
+_ANY_DAY = date(2026, 1, 1)  # where a day is said does not depend on today
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,11 @@ class Knowledge:
     def __init__(self, definition: AgentDefinition) -> None:
         self.definition = definition
         self.block = definition.planner
-        self.intents: dict[str, Intent] = read_intents(self.block["intents"])
+        file = definition.file
+        self.intents: dict[str, Intent] = read_intents(
+            self.block["intents"], self.block.get("examples", {}), {*file.gated, *file.write_claims}
+        )
         self.lexicon = Lexicon(self._aliases(), self._vocabulary(), self._ordinary())
-        self.classifier = Classifier(self.intents, self.lexicon)
         self.slots = {name: _slot(name, raw) for name, raw in self.block["slots"].items()}
         self.record_slot = next(s for s in self.slots.values() if s.kind == "record")
         self.day_slot = next(s for s in self.slots.values() if s.kind == "day")
@@ -88,11 +95,22 @@ class Knowledge:
         patterns = self.block["patterns"]
         self.patterns = {name: re.compile(p, re.IGNORECASE) for name, p in patterns.items()}
         self.thresholds: Mapping[str, float] = self.block["thresholds"]
+        self.classifier = Classifier(self.intents, self.lexicon, self.thresholds, self.masked)
 
     @cached_property
     def answers(self) -> dict[int, dict[str, Template]]:
         """Compiled answers by wording. Results of tools leave out what they do not know, so a missing name is empty."""
         return {id(w): w.answers(ChainableUndefined) for w in self.definition.wordings.values()}
+
+    def masked(self, mended: str) -> str:
+        """Mended text with what is no intent replaced by its kind: records, references, days, times, numbers."""
+        text = self.references.sub(f" {MASK}reference ", mended)
+        for span in sorted(_spans(text), reverse=True):
+            text = f"{text[: span[0]]} {MASK}when {text[span[1] :]}"
+        for f in self.fields:
+            for pattern in f.values.values():
+                text = pattern.sub(f" {MASK}{f.name} ", text)
+        return _NUMBER.sub(f" {MASK}number ", text)
 
     def _aliases(self) -> dict[str, str]:
         aliases: dict[str, str] = {}
@@ -110,6 +128,15 @@ class Knowledge:
 
     def _ordinary(self) -> set[str]:
         return set(self.block["language"]["ordinary"].split())
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Where days and times are said; they do not overlap."""
+    spans = [d.span for d in find_dates(text, _ANY_DAY)]
+    for t in find_times(text):
+        if t.preference == "none" and not any(t.span[0] < end and start < t.span[1] for start, end in spans):
+            spans.append(t.span)
+    return spans
 
 
 def _slot(name: str, raw: Mapping[str, Any]) -> Slot:

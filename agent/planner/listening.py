@@ -56,7 +56,7 @@ class Listener:
             settled = "any" if self.frame.asked in ("choice", "go") else self.frame.asked
             self.frame = replace(self.frame, wish=wish, asked=settled)  # the next clause goes on from here
             return [wish]
-        weak = best is None or best.score < self._k.thresholds["intent"]
+        weak = best is None or best.score < self._k.thresholds["intent"] or (best.voted and self._points(said))
         if weak or (best is not None and best.intent.small_talk and (said.days or said.times or said.names_record)):
             if (
                 before is not None
@@ -283,12 +283,17 @@ class Listener:
                 return [replace(wish, mention=self._reader.part_naming(field.values[v], said.raw, v)) for v in values]
         return [wish]
 
+    def _points(self, said: Said) -> bool:
+        """Whether it counts one of the records on show."""
+        shown = self.frame.shown
+        return shown is not None and shown.kind == self._k.record_slot.name and bool(said.numbers or said.positions)
+
     def _unclear(self, said: Said) -> list[Wish]:
         """No intent stands out: a record with a day or time is to be booked, one alone to be described."""
-        frame, shown, record = self.frame, self.frame.shown, self._k.record_slot.name
+        frame, record = self.frame, self._k.record_slot.name
         if frame.wish is not None and frame.asked == record:
             return [replace(frame.wish, mention=said.raw)]
-        points = shown is not None and shown.kind == record and bool(said.numbers or said.positions)
+        points = self._points(said)
         # A bare "2" beside a list of records counts them; it is no time of day.
         times = [t for t in said.times if t.explicit or not points]
         if (said.days or times) and (frame.focus or said.names_record or points):
