@@ -764,6 +764,9 @@ def _weigh(
         return Verdict("other", reason="says nothing about it")
     if acts[0] in ("no", "wait", "drop"):
         return _declined([segment for segment in told if segment.act != "hmm"], message, live)
+    if {"no", "drop"} & set(acts) and not {"yes", "yes_all", "weak", "amend", "question", "asks_change"} & set(acts):
+        # A no beside hesitation is a no: dropping a question writes nothing, keeping it might.
+        return _declined([segment for segment in told if segment.act in ("no", "drop")], message, live)
     hesitates = any(segment.act == "hmm" for segment in told)
     if "hold" in acts or (hesitates and not any(segment.named for segment in yes)):
         return Verdict("hold", everything, reason="undecided")

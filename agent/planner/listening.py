@@ -48,7 +48,10 @@ class Listener:
         """The wishes of one clause: the open one carried on, or new ones."""
         said, best = clause.said, clause.best
         if said.impossible and not said.days:
-            return [Wish("impossible_date", raw=said.impossible[0].reason)]
+            return [self._impossible(clause)]
+        if best is not None and best.intent.choices and said.days:
+            # The other day is named already, so there is nothing to choose.
+            best = next((g for g in clause.guesses if g.intent.name in best.intent.choices and g.cue > 0), best)
         if (wish := self._again(clause)) is not None:
             return [wish]
         if (wish := self._carried_on(clause)) is not None:
@@ -69,6 +72,16 @@ class Listener:
                 return []
             return self._unclear(said)
         return self._begun(best, said) if best is not None else []
+
+    def _impossible(self, clause: Clause) -> Wish:
+        """A day that does not exist: the wish stays open for one that does."""
+        said, best = clause.said, clause.best
+        open_wish = self.frame.wish
+        if open_wish is None:
+            strong = best is not None and best.score >= self._k.thresholds["intent"]
+            open_wish = (self._begun(best, said) if best is not None and strong else self._unclear(said))[0]
+        values = {**open_wish.values, "for": open_wish.intent}
+        return replace(open_wish, intent="impossible_date", values=values, raw=said.impossible[0].reason)
 
     def _again(self, clause: Clause) -> Wish | None:
         """ "And on the other one?", "Saturdays too?": the last question once more, of something else."""

@@ -288,12 +288,13 @@ class _Step:
         shown = [f.shown for f in self._fragments if f.shown is not None]
         focus = [f.focus for f in self._fragments if f.focus] + [p.focus for p in self._proposals if p.focus]
         misses = frame.misses + 1 if self._missed else 0
+        offered = frame.shown if self._taken_up else None  # a pick may yet be changed for another of the same offer
         if self._taken_up:
             frame = replace(frame, wish=None, asked=None, shown=None)
         answered = [f.answered for f in self._fragments if f.answered]
         frame = replace(frame, last=answered[-1] if answered and not self._asks() else None)
         if self._proposals:
-            frame = replace(frame, wish=self._proposals[0].wish, asked=None, shown=None)
+            frame = replace(frame, wish=self._proposals[0].wish, asked=None, shown=offered)
         elif opened:
             last = opened[-1]
             frame = replace(frame, wish=last.wish or frame.wish, asked=last.asked, shown=last.shown or frame.shown)

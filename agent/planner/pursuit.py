@@ -63,6 +63,9 @@ class Pursuit:
                 facts[tool] = self._desk.attempt(tool, {}).result
         text = self._desk.render(intent.say or intent.name, record=record, **facts)
         focus = self._desk.key_of(record)
+        if intent.tell.get("reopens") and self._k.intents[wish.values["for"]].goal:
+            reopened = replace(wish.without("for"), intent=wish.values["for"])
+            return Fragment(text, True, self._k.day_slot.name, wish=reopened, focus=focus)
         if not intent.question:
             return Fragment(text, question="?" in text, focus=focus, answered=wish.values.get("for"))
         return Fragment(text, question=True, asked="choice" if intent.choices else "go", wish=wish, focus=focus)

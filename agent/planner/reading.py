@@ -141,7 +141,9 @@ class Reader:
     def _explains(self, left: str, right: str) -> bool:
         """Whether the right part is the text that the left one's intent takes ("cancel it, found someone cheaper")."""
         mine, theirs = self._best(left), self._best(right)
-        if mine is None or not mine.intent.captures or theirs is None or theirs.intent.goal or "?" in right:
+        if mine is None or not mine.intent.captures or "?" in right:
+            return False
+        if theirs is None or (theirs.intent.goal and not self._k.patterns["tells"].match(right)):
             return False
         return self.capture(mine.intent, f"{left}, {right}") is not None
 

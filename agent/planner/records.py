@@ -115,7 +115,7 @@ class Records:
         active = [r for r in matches if not self._finished(r)]
         if len(active) == 1:
             return active[0]
-        if (named := self._by_day(active or records, said)) is not None:
+        if (named := self._by_day([r for r in active or records if _fits(r, goal.prefer)], said)) is not None:
             return named
         fitting = [r for r in active if _fits(r, goal.prefer)]
         if active:
