@@ -201,6 +201,17 @@ async def before_it_was_sent(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def swallowed_on_its_way(scene: Scene) -> AsyncIterator[None]:
+    scene.simulator.arm(scene.change.endpoint, "timeout", times=1)  # taken, never answered, nothing changed
+    scene.begin()
+    await scene.intended()
+    await asyncio.sleep(0.4)
+    assert scene.simulator.changes() == []
+    yield
+    scene.simulator.disarm()
+
+
+@asynccontextmanager
 async def while_upstream_works(scene: Scene) -> AsyncIterator[None]:
     scene.simulator.arm(scene.change.endpoint, "slow:1200", times=1)
     scene.begin()
@@ -355,10 +366,10 @@ async def whole_and_once(scene: Scene) -> None:
 
 
 async def test_a_note_that_perhaps_was_not_sent_is_not_sent_again(around: Surroundings) -> None:
-    """Nobody said yes to it: killed before it was sent, it is told as unclear, not as saved, and raised."""
+    """Nobody said yes to it: killed before upstream did it, it is told as unclear, not as saved, and raised."""
     scene = Scene(NOTE, around)
     await scene.prepare()
-    async with before_it_was_sent(scene):
+    async with swallowed_on_its_way(scene):
         await around.fleet.kill_active()
         await scene.broke_off()
     await scene.give_up_leases()
