@@ -205,6 +205,8 @@ forget it | decline
 stop | decline
 wait | decline
 keep it | decline
+hold on, my husband says keep it | decline
+let me check. no, keep it | decline
 👎 | decline
 mejor no | decline
 espera | decline

@@ -31,7 +31,7 @@ KEY_ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
 MODULE = re.compile(r"`((?:agent|backend|tools|tests|frontend|scripts|docs)/[\w./-]+)`")
 # Places of one machine, and words about how the project came to be in place of what it is.
 UNWANTED = re.compile(
-    r"/work/|/tmp/team|/home/\w|\bshared/(?:[A-Z]{4}|reference|bench|hooks)"
+    r"(?<![\w.])/(?:home|root|work|Users)/\w|\bshared/(?:[A-Z]{4}|reference|bench|hooks)"
     r"|\b(?:scheduling-domain|DESIGN|STYLE)\.md|\bissue #?\d|\b(?:session of work|TODO|FIXME|XXX|Claude|Copilot)\b"
     r"|\b(?:AI|LLM|agent|assistant)[- ](?:wrote|written|generated)\b"
 )
