@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.async_api import expect
 
 from tests.e2e.conftest import Service, Visit
@@ -90,7 +92,7 @@ async def test_a_reload_picks_up_the_reply_that_is_being_made(service: Service, 
     box = page.get_by_role("textbox", name="Message")
     await box.fill("which dates are open for my flooring?")
     await box.press("Enter")
-    await page.wait_for_function("location.hash.startsWith('#/conversations/')")
+    await expect(page).to_have_url(re.compile(r"#/conversations/"))
     await expect(page.get_by_role("log")).to_have_attribute("aria-busy", "true")
     await page.reload()
     await expect(page.get_by_role("article", name="Assistant")).to_contain_text("March 13")
