@@ -1,8 +1,8 @@
 """`@action`: one typed function, and everything a runtime needs to offer it to a model.
 
-The signature, its `Annotated` types and the docstring are the schema. An `Action` holds no transport: the in-process
-toolbox runs it, and any other packaging (an action-group document, a Lambda handler, an MCP tool) reads the same
-fields. Two hooks complete an action:
+The signature, its `Annotated` types and the docstring are the schema. An `Action` holds no transport:
+`tools.in_process` runs it, and any other packaging (an action-group document, a Lambda handler, an MCP tool) reads the
+same fields. Two hooks complete an action:
 
     @confirm_appointment.prepares     eligibility and the facts that a person reads before saying yes
     @confirm_appointment.reconciles   read back whether the effect took place
@@ -11,12 +11,14 @@ fields. Two hooks complete an action:
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from tools.contract import Effect, Identity, InvalidArguments, JsonObject, ToolContext, ToolResult, ToolSpec
 
@@ -32,7 +34,7 @@ _ARG_LINE = re.compile(r"^(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
 
 
 class InvalidAction(TypeError):
-    """An action that cannot be offered: its signature and docstring do not make a schema, or its name is in use."""
+    """An action that cannot be offered; the message names file, line, action and fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ class Preparation:
 Prepare = Callable[..., Awaitable[Preparation]]
 
 
-class _Arguments(BaseModel):
+class Arguments(BaseModel):
+    """Base of argument models. A field is called by its place, so that a parameter may have any name (`self`, `json`,
+    `model_config`); the parameter's name is its alias."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -73,8 +78,10 @@ class Action:
     effective: type[BaseModel]  # that, resolved, plus what the session fills in
     from_session: tuple[str, ...]
     resolved: dict[str, Resolved]
+    defaults: JsonObject  # python values, of parameters that may be left out
     prepare: Prepare | None = None
     reconcile: Reconcile | None = None
+    _effective_schema: JsonObject | None = None
 
     @property
     def name(self) -> str:
@@ -113,8 +120,25 @@ class Action:
         return values
 
     def dump(self, values: JsonObject) -> JsonObject:
-        """Effective arguments as JSON values; what was not given is left out."""
-        return _validate(self.effective, values).model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        """Effective arguments as JSON values; those that are as if left out are left out."""
+        dumped = _validate(self.effective, values).model_dump(mode="json", by_alias=True)
+        return {
+            name: each
+            for name, each in dumped.items()
+            if name not in self.defaults or values.get(name) != self.defaults[name]
+        }
+
+    @property
+    def effective_schema(self) -> JsonObject:
+        """JSON Schema of the effective arguments, as one executor hands them to another."""
+        if self._effective_schema is None:
+            self._effective_schema = _model_schema(self.effective)
+        return self._effective_schema
+
+    @property
+    def place(self) -> str:
+        """File and line of the function, for messages."""
+        return place_of(self.run)
 
 
 def action(
@@ -128,48 +152,77 @@ def action(
 
     def make(run: Run) -> Action:
         name = run.__name__
+
+        def wrong(what: str) -> InvalidAction:
+            return InvalidAction(f"{place_of(run)}: {name}: {what}")
+
         if not inspect.iscoroutinefunction(run):
-            raise InvalidAction(f"{name}: an action is an async function")
-        hints = get_type_hints(run, include_extras=True)
+            raise wrong("is no async function; write `async def`")
+        try:
+            hints = get_type_hints(run, include_extras=True)
+        except NameError as error:
+            raise wrong(f"{error}; a parameter's type must be importable where the action is defined") from error
         hints.pop("return", None)
         parameters = {key: value for key, value in inspect.signature(run).parameters.items() if key != "ctx"}
         if hints.pop("ctx", None) is not ToolContext:
-            raise InvalidAction(f"{name}: takes a parameter `ctx: ToolContext`")
+            raise wrong("has no context; add a parameter `ctx: ToolContext`")
+        if loose := [key for key, value in parameters.items() if value.kind in _LOOSE]:
+            raise wrong(f"cannot tell a model what {', '.join(loose)} may hold; name each parameter")
         if missing := [key for key in parameters if key not in hints]:
-            raise InvalidAction(f"{name}: no type for {', '.join(missing)}")
-        description, arg_texts = _read_docstring(name, run.__doc__)
+            raise wrong(f"no type for {', '.join(missing)}; annotate it")
+        if not (run.__doc__ or "").strip():
+            raise wrong("no docstring; its first paragraph is what a model reads")
+        description, arg_texts = _read_docstring(run.__doc__ or "")
         from_session = tuple(key for key in parameters if _marker(hints[key], FromSession))
-        _check_arg_texts(name, arg_texts, [key for key in parameters if key not in from_session])
-        fields = {key: _field(hints[key], value, arg_texts.get(key)) for key, value in parameters.items()}
-        offered = create_model(
-            f"{name}_offered", __base__=_Arguments, **{k: v for k, v in fields.items() if k not in from_session}
-        )
+        offered_names = [key for key in parameters if key not in from_session]
+        if missing := [key for key in offered_names if not arg_texts.get(key)]:
+            raise wrong(f"no `Args:` entry for {', '.join(missing)}; say what it is, in a line below `Args:`")
+        if surplus := [key for key in arg_texts if key not in offered_names]:
+            raise wrong(f"`Args:` describes {', '.join(surplus)}, which a model cannot supply; remove it")
+        fields = {key: _field(key, hints[key], value, arg_texts.get(key)) for key, value in parameters.items()}
+        try:
+            offered = _model(f"{name}_offered", {key: fields[key] for key in offered_names})
+            effective = _model(f"{name}_effective", fields)
+            schema = _model_schema(offered)
+        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation) as error:
+            reason = str(error).splitlines()[0]
+            raise wrong(f"a parameter's type has no JSON Schema ({reason}); use types that JSON can carry") from error
         return Action(
-            spec=ToolSpec(name, description, _model_schema(offered), effect, group, part),
+            spec=ToolSpec(name, description, schema, effect, group, part),
             roles=frozenset(roles),
             run=run,
             offered=offered,
-            effective=create_model(f"{name}_effective", __base__=_Arguments, **fields),
+            effective=effective,
             from_session=from_session,
             resolved={key: found for key in parameters if (found := _marker(hints[key], Resolved))},
+            defaults={k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty},
         )
 
     return make
+
+
+_LOOSE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+
+
+def place_of(run: Run) -> str:
+    """`path:line` of a function, the path as short as it can be."""
+    code = inspect.unwrap(run).__code__
+    return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
 
 
 def by_name(actions: Iterable[Action]) -> dict[str, Action]:
     """Actions by name; `InvalidAction` when two share one."""
     found: dict[str, Action] = {}
     for each in actions:
-        if each.name in found:
-            raise InvalidAction(f"{each.name}: two actions have this name")
+        if (first := found.get(each.name)) is not None:
+            raise InvalidAction(f"{each.place}: {each.name}: {first.place} has an action of this name; rename one")
         found[each.name] = each
     return found
 
 
 def _values(model: type[BaseModel], args: JsonObject) -> JsonObject:
     checked = _validate(model, args)
-    return {name: getattr(checked, name) for name in model.model_fields}
+    return {str(each.alias): getattr(checked, name) for name, each in model.model_fields.items()}
 
 
 def _validate(model: type[BaseModel], args: JsonObject) -> BaseModel:
@@ -200,15 +253,18 @@ def _marker(hint: Any, kind: type[Any]) -> Any:
     return None
 
 
-def _field(hint: Any, parameter: inspect.Parameter, text: str | None) -> Any:
+def _field(name: str, hint: Any, parameter: inspect.Parameter, text: str | None) -> Any:
     default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-    return (hint, Field(default, description=text))
+    return (hint, Field(default, alias=name, description=text))
 
 
-def _read_docstring(name: str, docstring: str | None) -> tuple[str, dict[str, str]]:
+def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
+    by_place = {f"argument_{n}": each for n, each in enumerate(fields.values())}
+    return create_model(name, __base__=Arguments, **by_place)
+
+
+def _read_docstring(docstring: str) -> tuple[str, dict[str, str]]:
     """The description (all before the first section) and the text of each argument."""
-    if not docstring or not docstring.strip():
-        raise InvalidAction(f"{name}: an action has a docstring, which is its description")
     text = inspect.cleandoc(docstring)
     pieces = _SECTION.split(text)
     sections = dict(zip(pieces[1::2], pieces[2::2], strict=True))
@@ -223,13 +279,6 @@ def _read_docstring(name: str, docstring: str | None) -> tuple[str, dict[str, st
     return " ".join(pieces[0].split()), args
 
 
-def _check_arg_texts(name: str, texts: dict[str, str], wanted: list[str]) -> None:
-    if missing := [key for key in wanted if not texts.get(key)]:
-        raise InvalidAction(f"{name}: no `Args:` entry for {', '.join(missing)}")
-    if surplus := [key for key in texts if key not in wanted]:
-        raise InvalidAction(f"{name}: `Args:` describes {', '.join(surplus)}, which a model cannot supply")
-
-
 def _model_schema(model: type[BaseModel]) -> JsonObject:
     """The JSON Schema of an object, without what only costs a model tokens."""
     schema: JsonObject = _trim(model.model_json_schema())
@@ -238,19 +287,30 @@ def _model_schema(model: type[BaseModel]) -> JsonObject:
     return schema
 
 
+# Keys of JSON Schema whose members are schemas under names of somebody's choosing, and those that hold plain values.
+_NAMED = ("properties", "$defs", "patternProperties")
+_VALUES = ("default", "const", "enum", "examples")
+
+
 def _trim(node: Any) -> Any:
-    """Drop titles and null defaults; an optional value is one that may be left out, not one that may be null."""
+    """Drop titles; what is null when left out is optional, and need not be said to be nullable as well."""
     if isinstance(node, list):
         return [_trim(item) for item in node]
     if not isinstance(node, dict):
         return node
-    options = [option for option in node.get("anyOf", ()) if option != {"type": "null"}]
-    if len(options) == 1:
-        node = {**options[0], **{key: value for key, value in node.items() if key != "anyOf"}}
+    if "default" in node and node["default"] is None:
+        node = {key: value for key, value in node.items() if key != "default"}
+        options = [option for option in node.get("anyOf", ()) if option != {"type": "null"}]
+        if len(options) == 1:
+            node = {**options[0], **{key: value for key, value in node.items() if key != "anyOf"}}
+        elif len(options) < len(node.get("anyOf", ())):
+            node = {**node, "anyOf": options}
     trimmed: JsonObject = {}
     for key, value in node.items():
-        if key == "properties":
+        if key in _NAMED and isinstance(value, dict):
             trimmed[key] = {name: _trim(each) for name, each in value.items()}
-        elif not (key == "title" or (key == "default" and value is None)):
+        elif key in _VALUES:
+            trimmed[key] = value
+        elif key != "title":
             trimmed[key] = _trim(value)
     return trimmed

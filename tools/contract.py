@@ -8,8 +8,9 @@ then, for gated tools, a person's yes, then `Toolbox.execute`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -27,6 +28,7 @@ class ToolSpec:
     effect: Effect
     group: str
     part: str | None = None  # kind of structured part its result makes for a user interface
+    by_client: bool = False  # the client of the conversation runs it, and hands the result back
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class ToolResult:
     status: Literal["ok", "error", "unknown"]
     data: JsonObject
     upstream_status: int | None = None
+    executor: str = ""  # what ran it, where a group has more than one
+    parity: JsonObject | None = None  # how a second executor answered the same read; see `tools.executors.shares`
 
 
 class ToolError(Exception):
@@ -109,6 +113,8 @@ class Location:
     city: str
     support_number: str | None
     timezone: str
+    latitude: float | None = None  # of the office, in degrees
+    longitude: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,30 @@ class Directory:
     portal_url_template: str = ""
     environment: str = "dev"
     default_hours: Mapping[str, tuple[str, str] | None] = field(default_factory=dict)  # weekday name -> (open, close)
+    timezone: str = "UTC"
+
+    def to_json(self) -> JsonObject:
+        """JSON form, for packages that hold no YAML."""
+        return {
+            "locations": [asdict(each) for each in self.locations.values()],
+            "portal_url_template": self.portal_url_template,
+            "environment": self.environment,
+            "default_hours": {day: list(hours) if hours else None for day, hours in self.default_hours.items()},
+            "timezone": self.timezone,
+        }
+
+    @classmethod
+    def from_json(cls, body: JsonObject) -> Directory:
+        """Inverse of `to_json`."""
+        locations = [Location(**each) for each in body["locations"]]
+        hours = {day: tuple(each) if each else None for day, each in body["default_hours"].items()}
+        return cls(
+            {each.client_id: each for each in locations},
+            body["portal_url_template"],
+            body["environment"],
+            hours,
+            body["timezone"],
+        )
 
 
 class Clock(Protocol):
@@ -137,11 +167,23 @@ class CallbackStore(Protocol):
         ...
 
 
+class ClientActions(Protocol):
+    """Hands calls to the client of a conversation and waits for what it answers."""
+
+    async def ask(self, tool: str, args: JsonObject, key: str, wait_s: float) -> JsonObject | None:
+        """The client's result for this call, or None when none came in time; the same `key` asks once.
+
+        A result is `{ok, ...}`, as the client sent it; asking again after a crash gives the answer that came meanwhile.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class ToolState:
     """Working state of one conversation that tools keep between calls; JSON-ready. Losing it costs latency only."""
 
     values: JsonObject = field(default_factory=dict)
+    turn_values: JsonObject = field(default_factory=dict, compare=False)  # of this turn alone, never kept
     # Of this process only, for calls that run side by side within a turn.
     generation: int = field(default=0, repr=False, compare=False)  # counts writes: older reads are not kept
     read_at: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
@@ -165,6 +207,56 @@ class ToolContext:
     settle_seconds: float = 10.0
     effect_key: str = ""  # set by the runtime for calls with effects
     effect_at: datetime | None = None  # when an effect to be read back was intended; None: within this turn
+    conversation_id: str = ""
+    said: str = ""  # the person's message
+    call_key: str = ""  # names this call of this turn, also when the turn is run again
+    deadline: float | None = None  # time.monotonic() by which the turn must have ended
+    client: ClientActions | None = None
+
+    def seconds_left(self, at_most: float) -> float:
+        """How long a call may take: its own limit, or what is left of the turn; 0 when nothing is."""
+        return at_most if self.deadline is None else max(0.0, min(at_most, self.deadline - time.monotonic()))
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A tool as its executor offers it, and whom it is for."""
+
+    spec: ToolSpec
+    roles: frozenset[str]
+
+
+class Executor(Protocol):
+    """Runs tools, wherever that is. Holds no state of a conversation: one serves a whole process.
+
+    Every implementation passes `tests/contract/test_executors.py`.
+    """
+
+    name: str
+
+    async def open(self) -> None:
+        """Learn what must be known before the first turn; raises `ExecutorError` when that cannot be had."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and processes."""
+        ...
+
+    def offered(self) -> Sequence[Offered]:
+        """All its tools, once it is open."""
+        ...
+
+    async def prepare(self, name: str, args: JsonObject, ctx: ToolContext) -> Prepared:
+        """See `Toolbox.prepare`."""
+        ...
+
+    async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
+        """See `Toolbox.execute`."""
+        ...
+
+    async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
+        """See `Toolbox.reconcile`."""
+        ...
 
 
 class Toolbox(Protocol):

@@ -8,6 +8,7 @@ ToolError (tools.contract)
 ├─ UpstreamUnavailable ─ OutcomeUncertain                      the scheduling system did not answer
 ├─ RateLimited
 ├─ UnknownOutcome                                              an effect that reading back did not settle
+├─ ActionFailed, ResultTooLarge, Unanswered                    how a tool that runs elsewhere ended
 └─ UpstreamRefusal ─ RequestExpired, InvalidStep, Rejected, Missing   for the tools to interpret
 """
 
@@ -128,6 +129,24 @@ class UnknownOutcome(ToolError):
     def result(self) -> ToolResult:
         """The error form, with status `unknown`."""
         return ToolResult(status="unknown", data=super().result().data)
+
+
+class ActionFailed(ToolError):
+    """A tool that runs elsewhere says that it failed; facts: `said`, what it gave as the reason."""
+
+    code = "action_failed"
+
+
+class ResultTooLarge(ToolError):
+    """The answer is larger than a result may be; facts: `limit_bytes`. Ask for less."""
+
+    code = "result_too_large"
+
+
+class Unanswered(ToolError):
+    """The client was asked to run this and did not answer in time."""
+
+    code = "unanswered"
 
 
 class UpstreamRefusal(ToolError):

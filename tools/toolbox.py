@@ -1,22 +1,59 @@
-"""Runs actions in this process."""
+"""The tools of an agent: which executor runs which group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
-from tools.action import Action, by_name
-from tools.contract import Identity, JsonObject, Prepared, ToolContext, ToolError, ToolResult, ToolSpec, UnknownTool
-from tools.effects import UNKNOWN_HINT
-from tools.errors import UnknownOutcome
-from tools.pf360.client import upstream_status
+from tools.contract import (
+    Executor,
+    Identity,
+    JsonObject,
+    Offered,
+    Prepared,
+    ToolContext,
+    ToolResult,
+    ToolSpec,
+    UnknownTool,
+)
 
 
-class InProcessToolbox:
-    """A `Toolbox` over actions. Holds no state of a conversation, so one serves a whole process."""
+class DuplicateTool(Exception):
+    """Two groups offer a tool of one name; the message names both groups and the fix."""
 
-    def __init__(self, actions: Iterable[Action]) -> None:
-        self._actions = by_name(actions)
+
+class GroupedToolbox:
+    """A `Toolbox` over executors by group. Holds no state of a conversation, so one serves a whole process."""
+
+    def __init__(self, executors: Mapping[str, Executor]) -> None:
+        self._executors = dict(executors)
+        self._tools: dict[str, tuple[Offered, Executor]] = {}
         self._specs: dict[tuple[tuple[str, ...], str], tuple[ToolSpec, ...]] = {}
+        self._learn()
+
+    async def open(self) -> None:
+        """Open every executor, then offer what they have."""
+        for executor in dict.fromkeys(self._executors.values()):
+            await executor.open()
+        self._learn()
+
+    async def close(self) -> None:
+        """Close every executor."""
+        for executor in dict.fromkeys(self._executors.values()):
+            await executor.close()
+
+    def _learn(self) -> None:
+        self._tools.clear()
+        self._specs.clear()
+        for group, executor in self._executors.items():
+            for each in executor.offered():
+                if each.spec.group != group:
+                    continue
+                if (other := self._tools.get(each.spec.name)) is not None:
+                    raise DuplicateTool(
+                        f"{each.spec.name}: the groups {other[0].spec.group} and {group} both have a tool of this "
+                        "name; give one of the groups a prefix, or rename the tool"
+                    )
+                self._tools[each.spec.name] = each, executor
 
     def specs(self, groups: Sequence[str], identity: Identity) -> tuple[ToolSpec, ...]:
         """Tools of these groups that this caller's role may use, in the order of their definition."""
@@ -24,51 +61,30 @@ class InProcessToolbox:
         if key not in self._specs:
             self._specs[key] = tuple(
                 each.spec
-                for each in self._actions.values()
+                for each, _ in self._tools.values()
                 if each.spec.group in key[0] and identity.role in each.roles
             )
         return self._specs[key]
 
     async def prepare(self, name: str, args: JsonObject, ctx: ToolContext) -> Prepared:
-        """Validate, fill in the session's values, resolve ids among the caller's own, decide eligibility."""
-        action = self._action(name, ctx)
-        values = action.read(args)
-        for parameter, marker in action.resolved.items():
-            if values[parameter] is not None:
-                values[parameter] = await marker.resolve(values[parameter], ctx)
-        for parameter in action.from_session:
-            values[parameter] = getattr(ctx.identity, parameter)
-        effective = action.dump(values)
-        if action.prepare is None:
-            return Prepared(spec=action.spec, args=effective)
-        preparation = await action.prepare(**action.bind(effective, ctx.identity), ctx=ctx)
-        return Prepared(spec=action.spec, args={**effective, **preparation.args}, restatement=preparation.restatement)
+        """See `Toolbox.prepare`; `UnknownTool` also for a role that may not use it."""
+        return await self._executor(name, ctx).prepare(name, args, ctx)
 
     async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
-        """Run it. A `ToolError` becomes an error result (`unknown` for `UnknownOutcome`); other exceptions are bugs."""
-        token = upstream_status.set(None)
-        try:
-            action = self._action(prepared.spec.name, ctx)
-            data = await action.run(**action.bind(prepared.args, ctx.identity), ctx=ctx)
-            return ToolResult(status="ok", data={"ok": True, **data}, upstream_status=upstream_status.get())
-        except ToolError as error:
-            result = error.result()
-            return ToolResult(status=result.status, data=result.data, upstream_status=upstream_status.get())
-        finally:
-            upstream_status.reset(token)
+        """See `Toolbox.execute`."""
+        return await self._executor(prepared.spec.name, ctx).execute(prepared, ctx)
 
     async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
-        """Read back an effect by its effective arguments; None when it did not take place.
+        """See `Toolbox.reconcile`."""
+        return await self._executor(name, ctx).reconcile(name, args, ctx)
 
-        An `error` result: it broke off half-way. Raises `UnknownOutcome` for an action that cannot be read back.
-        """
-        action = self._action(name, ctx)
-        if action.reconcile is None:
-            raise UnknownOutcome(UNKNOWN_HINT)
-        return await action.reconcile(**action.bind(args, ctx.identity), ctx=ctx)
-
-    def _action(self, name: str, ctx: ToolContext) -> Action:
-        action = self._actions.get(name)
-        if action is None or ctx.identity.role not in action.roles:
+    def _executor(self, name: str, ctx: ToolContext) -> Executor:
+        offered, executor = self._tools.get(name, (None, None))
+        if executor is None or offered is None or ctx.identity.role not in offered.roles:
             raise UnknownTool("That is not something I can do here.")
-        return action
+        return executor
+
+
+def in_one(executor: Executor) -> GroupedToolbox:
+    """All groups that one executor offers, run by it."""
+    return GroupedToolbox({each.spec.group: executor for each in executor.offered()})

@@ -38,6 +38,7 @@ def load_deployment(path: Path, tenant: str) -> Deployment:
         portal_url_template=body.get("portal_url_template", ""),
         environment=body.get("environment", "dev"),
         default_hours={day: tuple(hours) if hours else None for day, hours in body.get("default_hours", {}).items()},
+        timezone=timezone,
     )
     names = {customer["customer_id"]: customer.get("display", "") for customer in body.get("customers", ())}
     identities = {

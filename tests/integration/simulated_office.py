@@ -27,9 +27,10 @@ from tools.contract import (
 )
 from tools.pf360.breaker import Breaker
 from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
-from tools.toolbox import InProcessToolbox
+from tools.in_process import InProcess
+from tools.toolbox import in_one
 
-TOOLBOX = InProcessToolbox(CUSTOMER_ACTIONS)
+TOOLBOX = in_one(InProcess(CUSTOMER_ACTIONS))
 BASE_URL = "http://pf360"
 SETTLE_S = 0.4
 

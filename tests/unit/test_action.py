@@ -14,7 +14,7 @@ from tools.arguments import BookingDate, NoteText, SlotTime, read_time
 from tools.catalogue import CUSTOMER_ACTIONS
 from tools.contract import Directory, Identity, InvalidArguments, JsonObject, ToolContext, ToolResult, ToolState
 from tools.errors import NotFound, UnknownOutcome
-from tools.toolbox import InProcessToolbox
+from tools.in_process import InProcess
 
 
 async def upper(value: str, ctx: ToolContext) -> str:
@@ -78,7 +78,7 @@ def context(customer_id: str = "7") -> ToolContext:
     return ToolContext(identity, Directory({}), Now(), ToolState(), pf360=None, callbacks=cast(Any, None))
 
 
-TOOLBOX = InProcessToolbox([greet])
+TOOLBOX = InProcess([greet])
 GREETING = {"name": "alice", "day": "2026-03-16"}
 
 
@@ -238,7 +238,7 @@ def _not_async() -> Run:
 )
 def test_actions_that_cannot_be_offered_fail_at_import(make: Callable[[], Run]) -> None:
     """With the action's name in the message."""
-    with pytest.raises(InvalidAction, match=r"^f:"):
+    with pytest.raises(InvalidAction, match=r"test_action\.py:\d+: f: .+"):
         action(group="x", effect="read")(make())
 
 
