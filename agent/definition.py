@@ -1,7 +1,8 @@
 """An agent as data: what it is told, which tools it has, how its gated actions are named and restated.
 
 Loaded from a folder with `agent.yaml` (for every provider), `planner.yaml` (what the offline planner knows),
-`examples.yaml` (how people say what they want) and a file for each further language (`es.yaml`).
+`examples.yaml` (how people say what they want), a file for each further language (`es.yaml`), and perhaps
+`action_groups.yaml` (where groups run that do not simply run in this process, and tools of others).
 Code elsewhere in this package holds no word of any domain; this is where such words stand.
 """
 
@@ -18,6 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.wording import GatedWording, Translation, Wording, language_of
+from tools.contract import ToolSpec
+from tools.executors.config import ActionGroups, ToolConfig
 
 DEFINITIONS = Path(__file__).parent / "definitions"
 
@@ -90,6 +93,22 @@ class AgentFile(BaseModel):
         return self
 
 
+# How a tool is restated that the definition has no words for: what its document says it does, and with what.
+PLAIN = GatedAction(
+    verbs=(),
+    restate=(
+        "{{ title }}{% for each in arguments %}{{ ': ' if loop.first else '; ' }}"
+        "{{ each.name }} {{ each.value | plain }}{% endfor %}."
+    ),
+    question="Shall I do that?",
+    done="Done: {{ title }}.",
+)
+_SAID_DONE = (
+    r"\b(?:i|we)(?:'ve| have|'d)?(?: just| now| already| successfully)* {stem}(?:e?d|t)\b",
+    r"\b(?:is|are|was|were|(?:has |have )?been|'s|'re)(?: now| all| just| already| successfully)* {stem}(?:e?d|t)\b",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class AgentDefinition:
     """A loaded agent."""
@@ -97,6 +116,37 @@ class AgentDefinition:
     file: AgentFile
     planner: Mapping[str, Any] = field(default_factory=dict)
     translations: Mapping[str, Translation] = field(default_factory=dict)
+    groups: ActionGroups = field(default_factory=ActionGroups)  # where action groups run
+    folder: Path = DEFINITIONS
+
+    @property
+    def action_groups(self) -> tuple[str, ...]:
+        """All groups, those of others last."""
+        return tuple(dict.fromkeys((*self.file.action_groups, *self.groups.root)))
+
+    def specialist_of(self, group: str) -> str:
+        """Which part of the assistant a group belongs to."""
+        config = self.groups.root.get(group)
+        named = getattr(config, "specialist", None) or self.file.specialists.get(group)
+        return str(named or self.file.default_specialist)
+
+    def with_wording(self, tools: Sequence[tuple[ToolSpec, ToolConfig]]) -> AgentDefinition:
+        """This definition, with the words that its groups give to these tools, or plain ones."""
+        file = self.file
+        worded = {
+            spec.name: _gated(spec, config)
+            for spec, config in tools
+            if spec.name not in file.gated and spec.effect != "read"
+        }
+        if not worded:
+            return self
+        gated = {**file.gated, **worded}
+        patterns = [pattern for each in worded.values() for pattern in each.claims]
+        stems = {word.lower() for p in patterns for word in re.findall(r"[^\W\d_]{4,}", p)}
+        changed = {"gated": gated, "claim_stems": tuple(sorted({*file.claim_stems, *stems}))}
+        return AgentDefinition(
+            file.model_copy(update=changed), self.planner, self.translations, self.groups, self.folder
+        )
 
     @cached_property
     def wordings(self) -> dict[str, Wording]:
@@ -135,6 +185,19 @@ class AgentDefinition:
         return tuple((tool, re.compile(p, re.IGNORECASE)) for tool, p in (*gated, *ungated, *foreign))
 
 
+def _gated(spec: ToolSpec, config: ToolConfig) -> GatedAction:
+    words = re.findall(r"[A-Za-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", spec.name))
+    verbs = config.verbs or tuple(word.lower() for word in words[:1])
+    stems = [re.escape(verb) for verb in verbs if verb.isalpha()]
+    return GatedAction(
+        verbs=verbs,
+        restate=config.restate or PLAIN.restate,
+        question=config.question or PLAIN.question,
+        done=config.done or PLAIN.done,
+        claims=config.claims or tuple(pattern.replace("{stem}", stem) for stem in stems for pattern in _SAID_DONE),
+    )
+
+
 def load_agent_file(name: str, root: Path = DEFINITIONS) -> AgentFile:
     """Read and validate `agent.yaml` alone; pydantic's `ValidationError` names every wrong key at once."""
     return AgentFile.model_validate(_read(root / name / "agent.yaml"))
@@ -146,7 +209,12 @@ def load_definition(name: str = "scheduling", root: Path = DEFINITIONS) -> Agent
     translations = {
         path.stem: Translation.model_validate(_read(path)) for path in sorted((root / name).glob("??.yaml"))
     }
-    return AgentDefinition(load_agent_file(name, root), planner, translations)
+    return AgentDefinition(load_agent_file(name, root), planner, translations, _groups(root / name), root / name)
+
+
+def _groups(folder: Path) -> ActionGroups:
+    path = folder / "action_groups.yaml"
+    return ActionGroups.model_validate(_read(path) or {}) if path.exists() else ActionGroups()
 
 
 def _read(path: Path) -> Any:

@@ -55,7 +55,7 @@ async def run_effect(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolR
 
 async def _execute(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolResult:
     try:
-        return await turn.toolbox.execute(prepared, replace(turn.given.tools, effect_key=effect.key))
+        return await turn.toolbox.execute(prepared, replace(turn.tools, effect_key=effect.key))
     except ToolError as error:
         return error.result()
 
@@ -68,7 +68,7 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     """
     turn.note("effect_interrupted", tool=effect.tool, key=effect.key, state=earlier.state)
     try:
-        context = replace(turn.given.tools, effect_key=effect.key)
+        context = replace(turn.tools, effect_key=effect.key)
         found = await turn.toolbox.reconcile(effect.tool, effect.args, context)
     except ToolError:
         return _unknown(turn)

@@ -29,7 +29,7 @@ def open_pending(turn: Turn, call: ToolCall, prepared: Prepared) -> PendingActio
         if (earlier.tool, earlier.args) == (call.name, prepared.args):
             return earlier
     now = turn.given.tools.clock.now()
-    facts = {**prepared.args, **prepared.restatement}
+    facts = _facts(turn, call.name, prepared.args, prepared.restatement)
     pending = PendingAction(
         pending_id=uuid4(),
         call_id=call.id,
@@ -51,7 +51,7 @@ def ask_for_yes(turn: Turn, pendings: Sequence[PendingAction]) -> str:
     if len(pendings) == 1:
         only = pendings[0]
         question = turn.wording.questions[only.tool].render(
-            {"reason": None, **only.args, **only.restatement, "again": again}
+            {"reason": None, **_facts(turn, only.tool, only.args, only.restatement), "again": again}
         )
         lead = f"{phrase('still_open')} " if again else ""
         return f"{lead}{only.summary} {question.strip()}"
@@ -60,10 +60,21 @@ def ask_for_yes(turn: Turn, pendings: Sequence[PendingAction]) -> str:
     return "\n".join((lead, *lines, "", phrase("question_all")))
 
 
-def receipt(turn: Turn, tool: str, facts: dict[str, Any]) -> str:
+def receipt(turn: Turn, tool: str, args: JsonObject, restatement: JsonObject) -> str:
     """What code says of an effect that is done, when no model says it."""
     template = turn.wording.receipts.get(tool)
-    return template.render(facts).strip() if template and facts else turn.wording.phrase("saved")
+    if template is None or not (args or restatement):
+        return turn.wording.phrase("saved")
+    return template.render(_facts(turn, tool, args, restatement)).strip()
+
+
+def _facts(turn: Turn, tool: str, args: JsonObject, restatement: JsonObject) -> JsonObject:
+    """What templates may use: the arguments, the facts of the restatement, and plain words for tools without any."""
+    spec = turn.specs.get(tool)
+    shown = spec.parameters.get("properties", {}) if spec else {}
+    title = spec.description.strip().partition("\n")[0].partition(". ")[0].rstrip(".") if spec else tool
+    arguments = [{"name": name.replace("_", " "), "value": value} for name, value in args.items() if name in shown]
+    return {"title": title, "arguments": arguments, **args, **restatement}
 
 
 def facts_of(pendings: Sequence[PendingAction]) -> tuple[PendingFacts, ...]:

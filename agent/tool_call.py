@@ -24,7 +24,7 @@ from agent.ports import PendingAction
 from agent.providers.base import Call
 from agent.transcript import AssistantMessage, JsonObject, ToolCall, ToolMessage, UserMessage
 from agent.turn import Outcome, Seen, Turn
-from tools.contract import InvalidArguments, Prepared, ToolError, ToolSpec, UnknownTool
+from tools.contract import InvalidArguments, Prepared, ToolError, ToolResult, ToolSpec, UnknownTool
 
 # A model that wrote such a call gets to know; a person need not.
 FAULTS_OF_THE_MODEL = ("unknown_tool", "invalid_arguments")
@@ -86,7 +86,7 @@ def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonOb
     """Days as YYYY-MM-DD and times as HH:MM where the schema says so; what was given as null is left out."""
     given: JsonObject = {}
     for name, value in args.items():
-        if value is None:
+        if value is None and not _may_be_null(properties[name]):
             continue
         kind = properties[name].get("format")
         if kind == "date" and isinstance(value, str) and not _is_iso_day(value, today):
@@ -102,6 +102,12 @@ def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonOb
                 value = parse_time(value).strftime("%H:%M")
         given[name] = value
     return given
+
+
+def _may_be_null(schema: JsonObject) -> bool:
+    """Whether null is a value of its own here, and not a way to leave the argument out."""
+    kinds = schema.get("type", ())
+    return "null" in kinds or any(option.get("type") == "null" for option in schema.get("anyOf", ()))
 
 
 def _is_iso_day(text: str, today: date) -> bool:
@@ -154,7 +160,7 @@ def _texts(node: Any) -> Iterator[str]:
 async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
     signature = _signature(call.name, call.args)
     try:
-        prepared = await turn.toolbox.prepare(call.name, call.args, turn.given.tools)
+        prepared = await turn.toolbox.prepare(call.name, call.args, turn.tools)
     except ToolError as error:
         if error.code in FAULTS_OF_THE_MODEL:
             _refuse(turn, call, error)
@@ -186,7 +192,7 @@ async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: s
     turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=prepared.args)
     started = datetime.now(UTC), time.perf_counter()
     try:
-        result = await turn.toolbox.execute(prepared, turn.given.tools)
+        result = await turn.toolbox.execute(prepared, turn.tools)
     except ToolError as error:
         result = error.result()
     turn.record_call(
@@ -197,6 +203,7 @@ async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: s
         started=started,
         upstream_status=result.upstream_status,
     )
+    _note_executor(turn, call, result)
     _remember(turn, signature, result.status, result.data, "read")
     if result.status == "ok":
         # What failed before may succeed now.
@@ -209,6 +216,7 @@ async def _run_effect(turn: Turn, call: ToolCall, prepared: Prepared, pending: P
     turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=prepared.args)
     started = datetime.now(UTC), time.perf_counter()
     result = await run_effect(turn, prepared, effect)
+    _note_executor(turn, call, result)
     outcome = Outcome(call.name, prepared.args, pending.restatement if pending else {}, result)
     turn.outcomes.append(outcome)
     turn.untold.append(outcome)
@@ -225,6 +233,20 @@ async def _run_effect(turn: Turn, call: ToolCall, prepared: Prepared, pending: P
     )
     if pending is None:
         _remember(turn, _signature(call.name, call.args), result.status, result.data, "write")
+
+
+def _note_executor(turn: Turn, call: ToolCall, result: ToolResult) -> None:
+    """Where a group has two executors, the record tells which one it was, and how the other one answered."""
+    if result.executor:
+        facts = {
+            "tool": call.name,
+            "executor": result.executor,
+            "status": result.status,
+            "code": result.data.get("code"),
+        }
+        turn.note("executed_by", **facts, call_id=call.id)
+    if result.parity is not None:
+        turn.note("parity", executor=result.executor, **result.parity)
 
 
 def _refuse(turn: Turn, call: ToolCall, error: ToolError) -> None:

@@ -87,12 +87,14 @@ class Wording:
         """Templates over facts; undefined names are errors.
 
         Filters: `day` writes "2026-03-16", or an object with such a `date`, as "Monday, March 16"; `clock` writes
-        "13:00" as "1:00 PM"; `word` translates a word of the data, such as a status.
+        "13:00" as "1:00 PM"; `word` translates a word of the data, such as a status; `plain` writes any value as a
+        person can read it, texts in quotes.
         """
         env = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
         env.filters["day"] = self._day
         env.filters["clock"] = lambda iso: say_time(time.fromisoformat(iso))
         env.filters["word"] = self._word
+        env.filters["plain"] = _plain
         return env
 
     def _day(self, value: Any) -> str:
@@ -105,6 +107,16 @@ class Wording:
         if self._translation is None:
             return value
         return self._translation.statuses.get(value) or self._translation.values.get(value) or value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_plain(each) for each in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items()) or "none"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def language_of(texts: Sequence[str], markers: Mapping[str, re.Pattern[str]], default: str = "en") -> str:

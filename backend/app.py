@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,29 +12,34 @@ from typing import TYPE_CHECKING
 import httpx
 import structlog
 from fastapi import FastAPI
+from pydantic import ValidationError
+from yaml import YAMLError
 
 from agent.definition import AgentDefinition, load_definition
+from agent.direct import run_call
+from agent.events import TurnEvent
 from agent.graph import run_turn
 from agent.planner import classifier, offline
-from backend.api import chat, operations, problems, prototype
+from agent.ports import TurnInput, TurnWork
+from backend.api import chat, mcp, operations, problems, prototype
 from backend.api.caller import Backend
 from backend.api.edge import Edge
 from backend.api.schema import describe
 from backend.clock import ProductClock, RealClock, SimulatorClock
 from backend.conversations.reconciler import Pace, Reconciler
 from backend.conversations.service import AgentVersion, ConversationService, Limits, MakeContext, RunTurn
+from backend.executors import Surroundings, opened
 from backend.identity.demo import DemoIdentities
 from backend.identity.directory import Deployment, load_deployment
 from backend.identity.principal import Principal
 from backend.identity.upstream_token import UpstreamTokens
 from backend.records.database import Database
+from backend.sessions.breakers import RedisBreakers
 from backend.sessions.store import Sessions
 from backend.settings import Settings, SettingsError
-from tools.catalogue import CUSTOMER_ACTIONS
-from tools.contract import CallbackStore, ToolContext, ToolState
-from tools.pf360.breaker import Breaker
+from tools.breaker import Breaker, Exchange
+from tools.contract import CallbackStore, Toolbox, ToolContext, ToolState
 from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
-from tools.toolbox import InProcessToolbox
 
 if TYPE_CHECKING:
     from agent.providers.base import Provider
@@ -41,8 +47,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Holds nothing of a conversation: one for the process.
-TOOLBOX = InProcessToolbox(CUSTOMER_ACTIONS)
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -65,19 +69,24 @@ def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None =
     ]
     if missing:
         raise SettingsError(missing)
-    definition = load_definition()
+    definition = make_definition(settings)
     deployment = load_deployment(settings.directory_file, settings.tenant)
     provider = make_provider(settings, definition)
-    runner = run or answering(definition, provider)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        async with parts(settings, definition, deployment, provider, runner) as made:
+        async with parts(settings, definition, deployment, provider, run) as made:
             app.state.backend = made
+            app.state.mcp = mcp.McpServer(
+                made.service,
+                lambda caller: made.toolbox.specs(definition.action_groups, caller.identity),
+                idle_s=settings.session_idle_seconds,
+            )
             await made.service.start(alone=alone)
             try:
                 yield
             finally:
+                await app.state.mcp.stop()
                 await made.service.stop(settings.drain_seconds)
 
     app = FastAPI(
@@ -88,6 +97,7 @@ def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None =
     app.include_router(chat.router)
     app.include_router(prototype.router)
     app.include_router(operations.router)
+    app.include_router(mcp.router)
     operations.mount_page(app)
     describe(app)
     app.add_middleware(Edge, origins=settings.origins)
@@ -96,42 +106,83 @@ def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None =
 
 @asynccontextmanager
 async def parts(
-    settings: Settings, definition: AgentDefinition, deployment: Deployment, provider: Provider, run: RunTurn
+    settings: Settings, definition: AgentDefinition, deployment: Deployment, provider: Provider, run: RunTurn | None
 ) -> AsyncIterator[Backend]:
     """Open everything that must be closed again, in order."""
     db = Database(settings.database_url or "")
     sessions = Sessions(settings.redis_url or "", settings.session_idle_seconds)
+    breakers = RedisBreakers(settings.redis_url or "", settings.tenant)
     await db.open()
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
-    async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
+    around = Surroundings(
+        deployment.directory,
+        settings.outcrop_data_dir,
+        lambda upstream, failures, reset_s: make_breaker(upstream, failures, reset_s, breakers),
+        function_environment(settings),
+    )
+    async with (
+        httpx.AsyncClient(limits=limits, trust_env=False) as http,
+        opened(definition, around) as (toolbox, worded),
+    ):
         clock = make_clock(settings, deployment, http)
-        make_context = contexts(settings, deployment, clock, http)
+        make_context = contexts(settings, deployment, clock, http, breakers)
         service = ConversationService(
             db=db,
             sessions=sessions,
             clock=clock,
-            run_turn=run,
+            run_turn=run or answering(worded, provider, toolbox),
             make_context=make_context,
             agent=AgentVersion(definition.file.name, definition.file.version, definition.file.limits.history_turns),
             limits=Limits(settings.turn_lease_seconds, settings.max_running_turns, settings.max_followers_per_turn),
         )
-        reconciler = Reconciler(db, clock, TOOLBOX, make_context, pace(settings))
+        reconciler = Reconciler(db, clock, toolbox, make_context, pace(settings))
         reconciler.start()
+        breakers.start()
         try:
             yield Backend(
                 service=service,
                 db=db,
                 sessions=sessions,
+                breakers=breakers,
                 identities=DemoIdentities(deployment.identities),
                 directory=deployment.directory,
+                toolbox=toolbox,
                 agent=definition.file.name,
                 answered_by=answered_by(provider),
             )
         finally:
             await reconciler.stop()
             await provider.wire.close()
+            await breakers.close()
             await sessions.close()
             await db.close()
+
+
+def make_definition(settings: Settings) -> AgentDefinition:
+    """The configured agent; `SettingsError` names file, key and fix of what is wrong in its folder."""
+    folder = settings.agent_dir
+    try:
+        return load_definition(folder.name, folder.parent)
+    except ValidationError as error:
+        raise SettingsError(
+            [(f"AGENT_DIR {'.'.join(map(str, each['loc']))}", each["msg"]) for each in error.errors()]
+        ) from error
+    except (OSError, YAMLError) as error:
+        raise SettingsError([("AGENT_DIR", f"{folder} holds no agent that can be read: {error}")]) from error
+
+
+def function_environment(settings: Settings) -> dict[str, str]:
+    """What functions of ours that run on this machine are told, and where secrets are looked up."""
+    told = {
+        "PF360_API_URL": settings.pf360_api_url or "",
+        "PF360_CONNECT_TIMEOUT_SECONDS": str(settings.pf360_connect_timeout_seconds),
+        "PF360_READ_TIMEOUT_SECONDS": str(settings.pf360_read_timeout_seconds),
+        "PF360_WRITE_TIMEOUT_SECONDS": str(settings.pf360_write_timeout_seconds),
+        "PF360_SETTLE_SECONDS": str(settings.pf360_settle_seconds),
+        "CONFIRM_SCHEDULE_FLAG": str(int(settings.confirm_schedule_flag)),
+        "CANCEL_SCHEDULE_FLAG": str(int(settings.cancel_schedule_flag)),
+    }
+    return {**os.environ, **told}
 
 
 def make_provider(settings: Settings, definition: AgentDefinition) -> Provider:
@@ -160,10 +211,16 @@ def answered_by(provider: Provider) -> str:
     return f"{provider.model} ({provider.name})"
 
 
-def answering(definition: AgentDefinition, provider: Provider) -> RunTurn:
-    """Bind the agent to what stays the same from turn to turn."""
+def answering(definition: AgentDefinition, provider: Provider, toolbox: Toolbox) -> RunTurn:
+    """Bind the agent to what stays the same from turn to turn. A call that names its tool needs no provider."""
     classify = classifier(definition)
-    return lambda turn, work: run_turn(definition, provider, TOOLBOX, turn, work, classify)
+
+    def run(turn: TurnInput, work: TurnWork) -> AsyncIterator[TurnEvent]:
+        if turn.call is not None:
+            return run_call(definition, toolbox, turn, work)
+        return run_turn(definition, provider, toolbox, turn, work, classify)
+
+    return run
 
 
 def make_clock(settings: Settings, deployment: Deployment, http: httpx.AsyncClient) -> ProductClock:
@@ -174,11 +231,14 @@ def make_clock(settings: Settings, deployment: Deployment, http: httpx.AsyncClie
     return SimulatorClock(deployment.timezone, http, settings.pf360_admin_url, secret)
 
 
-def contexts(settings: Settings, deployment: Deployment, clock: ProductClock, http: httpx.AsyncClient) -> MakeContext:
+def contexts(
+    settings: Settings, deployment: Deployment, clock: ProductClock, http: httpx.AsyncClient, exchange: Exchange
+) -> MakeContext:
     """What tools may know of each turn's caller and surroundings."""
     secret = settings.pf360_jwt_secret.get_secret_value() if settings.pf360_jwt_secret else ""
     tokens = UpstreamTokens(secret, clock)
-    breaker, weather_breaker = make_breaker(settings, "pf360"), make_breaker(settings, "weather")
+    failures, reset_s = settings.pf360_breaker_failures, settings.pf360_breaker_reset_seconds
+    breaker, weather_breaker = (make_breaker(each, failures, reset_s, exchange) for each in ("pf360", "weather"))
     timeouts = Timeouts(
         connect_s=settings.pf360_connect_timeout_seconds,
         read_s=settings.pf360_read_timeout_seconds,
@@ -217,11 +277,12 @@ def pace(settings: Settings) -> Pace:
     return Pace(every_s=settings.turn_lease_seconds, min_age_s=slowest_s, lease_s=2 * slowest_s)
 
 
-def make_breaker(settings: Settings, upstream: str) -> Breaker:
-    """A circuit breaker for the whole process; each change of its state is one line of the log."""
+def make_breaker(upstream: str, failures: int, reset_s: float, exchange: Exchange) -> Breaker:
+    """A circuit breaker shared by all replicas; each change of its state, as seen here, is one line of the log."""
     return Breaker(
         upstream,
-        fail_max=settings.pf360_breaker_failures,
-        reset_s=settings.pf360_breaker_reset_seconds,
+        fail_max=failures,
+        reset_s=reset_s,
+        exchange=exchange,
         on_change=lambda name, state: log.warning("breaker_changed", upstream=name, state=state),
     )

@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+import agent
+
 FIXTURE = Path(__file__).parent / "embedded" / "pf360_simulator" / "fixture.yaml"
+AGENT = Path(agent.__file__).parent / "definitions" / "scheduling"
 
 
 class SettingsError(Exception):
@@ -32,6 +35,8 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = None
     openai_api_key: SecretStr | None = Field(default=None, description="used when LLM_API_KEY is not set")
     llm_model: str | None = None
+
+    agent_dir: Path = Field(default=AGENT, description="folder of the agent's definition")
 
     # where things are kept; nothing is started for a URL that is given
     database_url: str | None = None
@@ -97,6 +102,13 @@ class Settings(BaseSettings):
     def _exists(cls, value: Path) -> Path:
         if not value.is_file():
             raise ValueError(f"there is no file {value}; name an existing one or leave the key out")
+        return value
+
+    @field_validator("agent_dir")
+    @classmethod
+    def _holds_agent(cls, value: Path) -> Path:
+        if not (value / "agent.yaml").is_file():
+            raise ValueError(f"there is no {value / 'agent.yaml'}; name the folder of an agent or leave the key out")
         return value
 
     @field_validator("host")

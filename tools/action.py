@@ -43,6 +43,11 @@ class FromSession:
 
 
 @dataclass(frozen=True, slots=True)
+class FromPreparation:
+    """Marks a parameter with a default that only the `prepares` hook fills in; in no schema."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """Marks a parameter whose given value is turned into the effective one, checking that the caller may use it."""
 
@@ -77,6 +82,7 @@ class Action:
     offered: type[BaseModel]  # what a model may supply
     effective: type[BaseModel]  # that, resolved, plus what the session fills in
     from_session: tuple[str, ...]
+    from_preparation: tuple[str, ...]
     resolved: dict[str, Resolved]
     defaults: JsonObject  # python values, of parameters that may be left out
     prepare: Prepare | None = None
@@ -106,7 +112,8 @@ class Action:
                 "Some details are filled in from the signed-in session and cannot be given.",
                 errors=[{"field": name, "message": "is filled in by the session; leave it out"} for name in taken],
             )
-        return _values(self.offered, args)
+        # What a preparation once filled in is not believed: it is made anew.
+        return _values(self.offered, {key: value for key, value in args.items() if key not in self.from_preparation})
 
     def bind(self, args: JsonObject, identity: Identity) -> JsonObject:
         """Validate effective arguments; python values by name. Refuses session values of another caller."""
@@ -174,7 +181,8 @@ def action(
             raise wrong("no docstring; its first paragraph is what a model reads")
         description, arg_texts = _read_docstring(run.__doc__ or "")
         from_session = tuple(key for key in parameters if _marker(hints[key], FromSession))
-        offered_names = [key for key in parameters if key not in from_session]
+        from_preparation = tuple(key for key in parameters if _marker(hints[key], FromPreparation))
+        offered_names = [key for key in parameters if key not in (*from_session, *from_preparation)]
         if missing := [key for key in offered_names if not arg_texts.get(key)]:
             raise wrong(f"no `Args:` entry for {', '.join(missing)}; say what it is, in a line below `Args:`")
         if surplus := [key for key in arg_texts if key not in offered_names]:
@@ -194,6 +202,7 @@ def action(
             offered=offered,
             effective=effective,
             from_session=from_session,
+            from_preparation=from_preparation,
             resolved={key: found for key in parameters if (found := _marker(hints[key], Resolved))},
             defaults={k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty},
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tools.contract import JsonObject
-from tools.values import bedrock_type, from_text, to_text
+from tools.values import bedrock_type, from_text, to_text, types_of
 
 Style = Literal["function", "openapi"]
 Place = Literal["path", "query", "header", "body"]
@@ -92,6 +92,7 @@ def event_for(operation: Operation, args: JsonObject, schema: JsonObject, sessio
             "value": to_text(value, properties.get(name, {}), schema),
         }
         for name, value in args.items()
+        if value is not None or _may_be_null(properties.get(name, {}), schema)
     }
     event: JsonObject = {
         "messageVersion": "1.0",
@@ -111,6 +112,11 @@ def event_for(operation: Operation, args: JsonObject, schema: JsonObject, sessio
     if in_body:
         event["requestBody"] = {"content": {JSON_BODY: {"properties": in_body}}}
     return event
+
+
+def _may_be_null(schema: JsonObject, root: JsonObject) -> bool:
+    """Whether null is a value of its own; elsewhere it means that the argument is left out."""
+    return "null" in (types_of(schema, root) or ())
 
 
 def read_event(event: Any) -> Incoming:

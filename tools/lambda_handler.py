@@ -45,7 +45,7 @@ from tools.lambda_events import (
     response_to,
     typed,
 )
-from tools.pf360.client import Pf360, Retries, Timeouts
+from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 
 # Session attributes that carry no identity but the tools' own working state, and what must not be sent back.
 STATE = "tool_state"
@@ -106,6 +106,10 @@ async def tool_context(event: JsonObject, environ: Mapping[str, str]) -> AsyncIt
             pf360=Pf360(
                 environ.get("PF360_API_URL", ""), client, bearer, timeouts=timeouts,
                 retries=Retries((float(environ.get("PF360_RETRY_PAUSE_SECONDS", 0.5)),)),
+                test_mode=TestMode(
+                    confirm=environ.get("CONFIRM_SCHEDULE_FLAG") == "0",
+                    cancel=environ.get("CANCEL_SCHEDULE_FLAG") == "0",
+                ),
             ),
             callbacks=NoCallbacks(),
             settle_seconds=float(environ.get("PF360_SETTLE_SECONDS", 10)),

@@ -11,8 +11,9 @@ from fastapi import Depends, Header, Request
 from backend.conversations.service import ConversationService
 from backend.identity.principal import Principal
 from backend.records.database import Database
+from backend.sessions.breakers import RedisBreakers
 from backend.sessions.store import Sessions
-from tools.contract import Directory
+from tools.contract import Directory, Toolbox
 
 
 class Identities(Protocol):
@@ -40,8 +41,10 @@ class Backend:
     service: ConversationService
     db: Database
     sessions: Sessions
+    breakers: RedisBreakers
     identities: Identities
     directory: Directory
+    toolbox: Toolbox
     agent: str
     answered_by: str
 

@@ -110,7 +110,12 @@ class Reconciler:
         callbacks = TurnLedger(self._db, orphan.caller, orphan.conversation_id, nobodys)
         context = self._make_context(orphan.caller, ToolState(), callbacks)
         intended_at = self._clock.now() - timedelta(seconds=orphan.age_s)
-        return replace(context, effect_key=orphan.effect_key, effect_at=intended_at)
+        return replace(
+            context,
+            effect_key=orphan.effect_key,
+            effect_at=intended_at,
+            conversation_id=str(orphan.conversation_id),
+        )
 
 
 def _audit_type(result: ToolResult) -> str:

@@ -63,9 +63,12 @@ class _Mounted(_Group):
 
 
 class InProcessGroup(_Config):
-    """A group of ours, in this process."""
+    """A group of ours, in this process. `module` holds its `ACTIONS`, if it is none of the built-in groups."""
 
     executor: Literal["in_process"]
+    module: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*$")
+    specialist: str | None = None
+    tools: dict[str, ToolConfig] = Field(default={}, description="wording; effects and names stand in the code")
     trial: Trial | None = None
 
 
@@ -77,6 +80,7 @@ class LambdaGroup(_Mounted):
     """
 
     executor: Literal["lambda"]
+    module: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*$", description="of a group of ours")
     function: str = Field(min_length=1)
     endpoint_url: HttpUrl | None = Field(default=None, description="instead of the region's own")
     region: str | None = None
@@ -90,8 +94,8 @@ class LambdaGroup(_Mounted):
 
     @model_validator(mode="after")
     def _one_schema(self) -> LambdaGroup:
-        if self.functions and self.openapi:
-            raise ValueError("has both `functions` and `openapi`; keep the one that describes the function")
+        if len([each for each in (self.functions, self.openapi, self.module) if each]) > 1:
+            raise ValueError("has more than one of `functions`, `openapi` and `module`; keep the one that describes it")
         return self
 
     @property
@@ -103,12 +107,12 @@ class LambdaGroup(_Mounted):
 class Trial(_Config):
     """A share of a group's calls that a second executor answers.
 
-    A conversation stays with one of the two. `compare` also sends it the reads that it is not to answer, and notes
-    where it differs.
+    A conversation stays with one of the two. The reads named by `compare` are asked of both, and differences noted:
+    name only those that leave nothing behind upstream.
     """
 
     percent: float = Field(ge=0, le=100)
-    compare: bool = False
+    compare: tuple[str, ...] = ()
     to: Annotated[InProcessGroup | LambdaGroup, Field(discriminator="executor")]
 
 

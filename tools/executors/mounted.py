@@ -177,7 +177,7 @@ class Mounted:
         given = {key: fitted(value, schema.get("properties", {}).get(key, {}), schema) for key, value in args.items()}
         effective = {**given, **tool.session_values(ctx.identity)}
         _check(tool, effective)
-        return Prepared(spec=tool.spec, args=effective, restatement=_restated(tool, given))
+        return Prepared(spec=tool.spec, args=effective)
 
     async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
         """Send it once; an effect of which nobody knows whether it happened is `unknown`."""
@@ -208,8 +208,10 @@ class Mounted:
             raise UnknownOutcome(UNKNOWN_HINT) from error
 
     async def _send(self, tool: MountedTool, args: JsonObject, ctx: ToolContext) -> ToolResult:
-        seconds = ctx.seconds_left(self._config.timeout_s)
-        if seconds <= 0:
+        # An effect that is under way is waited for to its own limit: what it did must be known.
+        reads = tool.spec.effect == "read"
+        seconds = ctx.seconds_left(self._config.timeout_s) if reads else self._config.timeout_s
+        if ctx.seconds_left(seconds) <= 0:
             raise UpstreamUnavailable(NO_TIME)
         async with self._breaker.guard(UpstreamUnavailable):
             try:
@@ -300,10 +302,3 @@ def _refuse_strangers(tool: MountedTool, args: JsonObject, identity: Identity) -
             errors=[{"field": name, "message": "does not match the session"} for name in wrong],
         )
 
-
-def _restated(tool: MountedTool, given: JsonObject) -> JsonObject:
-    """What a person reads before a yes: what it does and with what, in the words of its document."""
-    if tool.spec.effect == "read":
-        return {}
-    title = tool.spec.description.strip().partition("\n")[0].rstrip(".") or tool.spec.name
-    return {"title": title, "arguments": [{"name": name, "value": value} for name, value in given.items()]}
