@@ -32,7 +32,7 @@ async def live() -> dict[str, str]:
 
 @router.get("/readyz", tags=["operations"])
 async def ready(parts: Parts) -> Response:
-    """Whether turns can be taken: 503 without Postgres, `degraded` without Redis."""
+    """Whether turns can be taken: 503 without Postgres, `degraded` without Redis. `breakers`: state by upstream."""
     checks = {"postgres": "ok", "redis": "ok" if await parts.sessions.ping() else "unreachable"}
     try:
         await parts.db.row("SELECT 1")
@@ -41,7 +41,13 @@ async def ready(parts: Parts) -> Response:
     status = "ok" if set(checks.values()) == {"ok"} else "degraded"
     if checks["postgres"] != "ok":
         status = "unavailable"
-    body: dict[str, Any] = {"status": status, "checks": checks, "running_turns": parts.service.running_turns}
+    breakers = {name: each.state for name, each in parts.breakers.snapshots().items()}
+    body: dict[str, Any] = {
+        "status": status,
+        "checks": checks,
+        "running_turns": parts.service.running_turns,
+        "breakers": breakers,
+    }
     response = json(body)
     response.status_code = 503 if status == "unavailable" else 200
     return response

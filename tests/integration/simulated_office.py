@@ -13,6 +13,7 @@ import httpx
 from backend.embedded.pf360_simulator.app import App, ConnectionDropped, create_app
 from tests.unit.pf360_calls import Pf360 as Upstream
 from tests.unit.pf360_calls import config, token
+from tools.breaker import Breaker
 from tools.catalogue import CUSTOMER_ACTIONS
 from tools.contract import (
     Directory,
@@ -25,7 +26,6 @@ from tools.contract import (
     ToolResult,
     ToolState,
 )
-from tools.pf360.breaker import Breaker
 from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 from tools.in_process import InProcess
 from tools.toolbox import in_one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -11,6 +10,7 @@ import httpx
 import orjson
 import pytest
 
+from tools.breaker import Breaker
 from tools.contract import ToolError
 from tools.errors import (
     AlreadyScheduled,
@@ -28,7 +28,6 @@ from tools.errors import (
     UpstreamUnavailable,
 )
 from tools.pf360 import readers
-from tools.pf360.breaker import Breaker, BreakerOpen
 from tools.pf360.client import Pf360, Retries
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -276,71 +275,6 @@ async def test_a_long_rate_limit_is_not_waited_for() -> None:
 
 
 # --- the breaker ----------------------------------------------------------------------------------------------------
-
-
-class Down(UpstreamUnavailable):
-    pass
-
-
-async def attempt(breaker: Breaker, outcome: Exception | None = None, until: asyncio.Event | None = None) -> None:
-    with breaker.guard(UpstreamUnavailable):
-        if until:
-            await until.wait()
-        if outcome:
-            raise outcome
-
-
-async def test_the_breaker_opens_and_closes_again() -> None:
-    """After `fail_max` failures in a row; the error that trips it is the real one."""
-    changes: list[str] = []
-    breaker = Breaker("x", fail_max=2, reset_s=0.05, on_change=lambda _name, state: changes.append(state))
-    for _ in range(2):
-        with pytest.raises(Down):
-            await attempt(breaker, Down("x"))
-    with pytest.raises(BreakerOpen):
-        await attempt(breaker)
-    await asyncio.sleep(0.06)
-    await attempt(breaker)
-    assert changes == ["open", "half-open", "closed"]
-
-
-async def test_one_probe_at_a_time_and_a_failing_one_opens_again() -> None:
-    """A hundred waiting callers must not all try a system that is just coming back."""
-    breaker = Breaker("x", fail_max=1, reset_s=0.02)
-    with pytest.raises(Down):
-        await attempt(breaker, Down("x"))
-    await asyncio.sleep(0.03)
-    gate = asyncio.Event()
-    probe = asyncio.create_task(attempt(breaker, Down("still"), gate))
-    await asyncio.sleep(0)
-    refused = await asyncio.gather(*(attempt(breaker) for _ in range(20)), return_exceptions=True)
-    assert all(isinstance(each, BreakerOpen) for each in refused)
-    gate.set()
-    with pytest.raises(Down):
-        await probe
-    assert breaker.state == "open"
-
-
-async def test_refusals_and_cancellations_are_no_failures() -> None:
-    """Nor does a cancelled probe keep others out for ever."""
-    breaker = Breaker("x", fail_max=1, reset_s=0.0)
-    with pytest.raises(SlotTaken):
-        await attempt(breaker, SlotTaken("x"))
-    waiting = asyncio.create_task(attempt(breaker, until=asyncio.Event()))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert breaker.state == "closed"
-    with pytest.raises(Down):
-        await attempt(breaker, Down("x"))
-    probe = asyncio.create_task(attempt(breaker, until=asyncio.Event()))
-    await asyncio.sleep(0)
-    probe.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await probe
-    await attempt(breaker)
-    assert breaker.state == "closed"
 
 
 async def test_an_open_breaker_is_not_tried_again_by_reads() -> None:

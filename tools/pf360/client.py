@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import orjson
 
+from tools.breaker import Breaker, BreakerOpen
 from tools.contract import ToolError
 from tools.errors import (
     AlreadyScheduled,
@@ -35,7 +36,6 @@ from tools.errors import (
     UpstreamUnavailable,
 )
 from tools.pf360 import readers
-from tools.pf360.breaker import Breaker, BreakerOpen
 from tools.pf360.models import BusinessHours, JsonObject, Note, OpenDates, OpenSlots, Project, Released, Weather
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ class Pf360:
     ) -> Any:
         """Send one request; decoded JSON of a success. Raises typed errors for everything else."""
         content = orjson.dumps(body) if body is not None else None
-        with breaker.guard(UpstreamUnavailable):
+        async with breaker.guard(UpstreamUnavailable):
             try:
                 response = await self._client.request(method, url, headers=headers, content=content, timeout=limits)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as failure:
