@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from backend.cli import lambdas
+
 app = typer.Typer(
     name="outcrop",
     help="A conversational-agent backend: the model proposes, code disposes.",
@@ -14,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(lambdas.app, name="lambda")
 
 
 @app.command()
