@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypedDict
@@ -53,7 +53,7 @@ class State(TypedDict):
     rules: Rules
 
 
-async def run_turn(
+def run_turn(
     definition: AgentDefinition,
     provider: Provider,
     toolbox: Toolbox,
@@ -61,16 +61,20 @@ async def run_turn(
     work: TurnWork,
     classify: Callable[[str], str],
 ) -> AsyncIterator[TurnEvent]:
-    """Run one turn and yield its events, numbered from `turn.first_seq`.
+    """Run one turn through the graph; see `events_of`."""
+    return events_of(Turn(definition, provider, toolbox, turn, work, classify), _through_graph)
+
+
+async def events_of(turn: Turn, steps: Callable[[Turn], Awaitable[None]]) -> AsyncIterator[TurnEvent]:
+    """Run the steps of a turn and yield its events, numbered from `turn.given.first_seq`.
 
     `turn_started` is yielded when the numbering starts at 0; with a later `first_seq` it has been said already. The
     last event is `turn_completed`, or `turn_failed` for an `OutcropError`. Anything else raises: cancellation, after an
-    effect that is under way has been settled, and bugs. `work` holds what happened, whichever way the turn ends.
+    effect that is under way has been settled, and bugs. `turn.work` holds what happened, whichever way the turn ends.
     """
-    state = Turn(definition, provider, toolbox, turn, work, classify)
-    running = asyncio.create_task(_drive(state))
+    running = asyncio.create_task(_drive(turn, steps))
     try:
-        while (event := await state.events.get()) is not None:
+        while (event := await turn.events.get()) is not None:
             yield event
         await running
     finally:
@@ -79,16 +83,15 @@ async def run_turn(
             await asyncio.wait({running})
 
 
-async def _drive(turn: Turn) -> None:
-    """Run the graph and close the stream of events."""
+async def _drive(turn: Turn, steps: Callable[[Turn], Awaitable[None]]) -> None:
+    """Run the steps and close the stream of events."""
     try:
         if turn.given.first_seq == 0:
             file = turn.definition.file
             turn.emit(
                 TurnStarted, conversation_id=turn.given.conversation_id, agent=file.name, agent_version=file.version
             )
-        state = {"turn": turn, "rules": Rules(turn), _entry(GRAPH, _first(turn)): None}
-        await GRAPH.ainvoke(state, {"recursion_limit": 100})
+        await steps(turn)
         turn.seal()
         turn.emit(
             TurnCompleted,
@@ -107,9 +110,18 @@ async def _drive(turn: Turn) -> None:
         turn.events.put_nowait(None)
 
 
+async def _through_graph(turn: Turn) -> None:
+    state = {"turn": turn, "rules": Rules(turn), _entry(GRAPH, _first(turn)): None}
+    await GRAPH.ainvoke(state, {"recursion_limit": 100})
+
+
 async def settle(state: State) -> None:
+    """What the person decided comes first."""
+    await settle_pending(state["turn"])
+
+
+async def settle_pending(turn: Turn) -> None:
     """Judge the message or the button on the open pending actions, and carry out what was decided."""
-    turn = state["turn"]
     for pending in [p for p in turn.open if p.tool not in turn.definition.file.gated]:
         turn.change(pending, "expired")  # stored by another version of the agent
     late = await _renewed(turn)
@@ -208,7 +220,7 @@ async def think(state: State) -> Command[str]:
             raise
         # Something was done in this turn: that has to be told, model or no model.
         turn.note("model_failed", code=error.code, reason=str(error))
-        _tell_outcomes(turn)
+        tell_outcomes(turn)
         return Command(goto="close")
     if step.calls:
         finish_text(turn, step, with_questions=False)
@@ -233,7 +245,7 @@ def _conclude(turn: Turn, step: Step) -> Command[str]:
         )
         return Command(goto="think")
     if turn.untold and (fault is not None or not turn.segment):
-        _tell_outcomes(turn)
+        tell_outcomes(turn)
     elif fault is not None and not _will_ask(turn):
         turn.say(turn.wording.phrase({"claim": "nothing_executed", "empty": "no_answer"}.get(fault, "withheld")))
     turn.untold.clear()
@@ -264,7 +276,7 @@ async def close(state: State) -> None:
     """Put what still waits to the person, in the runtime's own words, and drop what is superseded."""
     turn = state["turn"]
     if turn.untold:
-        _tell_outcomes(turn)
+        tell_outcomes(turn)
     for pending in _superseded(turn):
         turn.change(pending, "replaced")
     asked = [*turn.open, *turn.proposed]
@@ -278,10 +290,11 @@ async def close(state: State) -> None:
     turn.work.opened.extend(turn.proposed)
     turn.asked = True
     for pending in asked:
-        _announce(turn, pending)
+        announce(turn, pending)
 
 
-def _announce(turn: Turn, pending: PendingAction) -> None:
+def announce(turn: Turn, pending: PendingAction) -> None:
+    """Tell clients that this question was put."""
     turn.emit(
         ConfirmationRequired,
         pending_id=pending.pending_id,
@@ -311,7 +324,7 @@ def _will_ask(turn: Turn) -> bool:
     return bool(turn.proposed) or len(_superseded(turn)) < len(turn.open)
 
 
-def _tell_outcomes(turn: Turn) -> None:
+def tell_outcomes(turn: Turn) -> None:
     """Say in plain words how the effects of this turn ended."""
     for outcome in turn.untold or turn.outcomes:
         match outcome.result.status:
@@ -331,7 +344,7 @@ def _give_up(turn: Turn, reason: str, *, always: bool = False) -> None:
     """End a turn that used up its budget: plainly if there is something to stand on, else as `TurnLimit`."""
     turn.note("gave_up", reason=reason)
     if turn.untold:
-        _tell_outcomes(turn)
+        tell_outcomes(turn)
     elif always or turn.text or turn.outcomes:
         turn.say_paragraph(turn.wording.phrase("gave_up"))
     else:

@@ -34,6 +34,14 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectCall:
+    """A call that a program asks for by name: its turn has no model in it. `args` are as the program gave them."""
+
+    tool: str
+    args: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class EffectKey:
     """What an effect *means*: the hash of tenant, conversation, tool, normalised arguments and basis.
 
@@ -126,5 +134,6 @@ class TurnInput:
     tools: ToolContext
     ledger: Ledger
     decision: Decision | None = None
+    call: DirectCall | None = None  # with a decision: the call that asked the question
     first_seq: int = 0
     channel: Literal["chat", "sms", "voice"] = "chat"

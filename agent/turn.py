@@ -49,14 +49,14 @@ class Turn:
     def __init__(
         self,
         definition: AgentDefinition,
-        provider: Provider,
+        provider: Provider | None,
         toolbox: Toolbox,
         given: TurnInput,
         work: TurnWork,
         classify: Callable[[str], str],
     ) -> None:
         self.definition = definition
-        self.provider = provider
+        self._provider = provider
         self.toolbox = toolbox
         self.given = given
         self.work = work
@@ -222,9 +222,17 @@ class Turn:
         self.record_own_text()
         self.work.text = self.text
         self.work.specialist = self.specialist
-        self.work.provider, self.work.model = self.provider.name, self.provider.model
+        if self._provider:
+            self.work.provider, self.work.model = self._provider.name, self._provider.model
 
     # --- what it knows
+
+    @property
+    def provider(self) -> Provider:
+        """Who answers; a turn that only makes a direct call has nobody."""
+        if self._provider is None:
+            raise RuntimeError("no model answers in this turn")
+        return self._provider
 
     @property
     def messages(self) -> tuple[Message, ...]:

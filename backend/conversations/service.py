@@ -23,7 +23,7 @@ import structlog
 
 from agent.errors import IdempotencyMismatch, NotFound, OutcropError, PendingSettled, StoreUnavailable
 from agent.events import FINAL, TurnCompleted, TurnEvent, TurnFailed
-from agent.ports import Decision, PendingAction, TurnInput, TurnWork
+from agent.ports import Decision, DirectCall, PendingAction, TurnInput, TurnWork
 from agent.transcript import AssistantMessage, Message, ToolMessage, UserMessage
 from backend.clock import ProductClock
 from backend.conversations.frames import frame, pack, unpack
@@ -31,7 +31,7 @@ from backend.conversations.history import Recent, RecentTurns
 from backend.conversations.turn import DistantTurn, RunningTurn, Turn
 from backend.identity.principal import Principal
 from backend.records import conversations, turns
-from backend.records.database import Database
+from backend.records.database import Database, to_json_text
 from backend.records.ids import uuid7
 from backend.records.ledger import LeaseLost, TurnLedger
 from backend.records.turns import Accepted, Ending, Existing, Lease, NewTurn, TakenOver
@@ -76,7 +76,8 @@ class TooManyTurns(OutcropError):
 class TurnRequest:
     """One user message. Without `conversation_id` a new conversation begins.
 
-    `external_id` is a session id of the client's own choosing; it stands for one conversation of this caller.
+    `external_id` is a session id of the client's own choosing; it stands for one conversation of this caller. With
+    `call` the turn is that call and no model's; `text` then only says so, to people.
     """
 
     text: str
@@ -84,6 +85,7 @@ class TurnRequest:
     idempotency_key: str | None = None
     external_id: str | None = None
     decision: Decision | None = None
+    call: DirectCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class _Start:
     message_seq: int
     pending: tuple[PendingAction, ...]
     decision: Decision | None
+    call: DirectCall | None
     started: float  # time.perf_counter()
 
 
@@ -201,6 +204,7 @@ class ConversationService:
                 message_seq=outcome.message_seq,
                 pending=outcome.pending,
                 decision=new.decision,
+                call=new.call,
                 started=started,
             )
         )
@@ -226,11 +230,18 @@ class ConversationService:
             conversation_id=conversation_id,
             idempotency_key=f"confirm:{decision.pending_id}{attempt}",
             decision=decision,
+            call=state.call,
         )
         try:
             return await self.submit(caller, request)
         except IdempotencyMismatch as error:  # the other button won by a moment
             raise PendingSettled(str(error), field="pending_id") from error
+
+    async def decided(self, caller: Principal, conversation_id: UUID, pending_id: UUID) -> Turn | None:
+        """The turn in which a button settled this pending action; None while it is open, or when it went otherwise."""
+        state = await conversations.pending_action(self._db, caller, conversation_id, pending_id)
+        settled = state.turn_id is not None and state.state in ("confirmed", "declined")
+        return await self.attach(caller, state.turn_id) if settled and state.turn_id else None
 
     async def attach(self, caller: Principal, turn_id: UUID) -> Turn:
         """A turn of this caller, running or ended; `NotFound` otherwise."""
@@ -245,6 +256,8 @@ class ConversationService:
     def _new_turn(self, caller: Principal, request: TurnRequest) -> NewTurn:
         decision = request.decision
         meant = f"{request.text}\x00{decision.pending_id if decision else ''}\x00{decision.confirm if decision else ''}"
+        if request.call and not decision:
+            meant += f"\x00{to_json_text([request.call.tool, sorted(request.call.args.items())])}"
         name = request.external_id and f"session:{request.external_id}"
         if not name and request.idempotency_key:
             name = f"key:{request.idempotency_key}"
@@ -258,6 +271,7 @@ class ConversationService:
             agent_version=self._agent.version,
             idempotency_key=request.idempotency_key,
             decision=decision,
+            call=request.call,
             new_conversation=request.conversation_id is None and not request.external_id,
             external_id=request.external_id,
         )
@@ -346,6 +360,7 @@ class ConversationService:
             tools=self._make_context(caller, state, ledger),
             ledger=ledger,
             decision=start.decision,
+            call=start.call,
             first_seq=running.next_seq,
         )
         final: TurnEvent | None = None
@@ -501,6 +516,7 @@ def _restart(found: TakenOver) -> _Start:
         message_seq=found.message_seq,
         pending=found.pending,
         decision=found.decision,
+        call=found.call,
         started=time.perf_counter(),
     )
 

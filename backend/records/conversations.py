@@ -11,10 +11,11 @@ from uuid import UUID
 import orjson
 
 from agent.errors import NotFound
-from agent.ports import PendingAction
+from agent.ports import DirectCall, PendingAction
 from backend.identity.principal import Principal
 from backend.records.database import THEIRS, Database, scope
 from backend.records.pending import pending_actions
+from backend.records.turns import direct_call
 
 RUNNING = (
     """(SELECT t.id FROM turns t WHERE t.conversation_id = c.id AND t.state IN ('accepted', 'running')) AS running"""
@@ -65,7 +66,7 @@ class StoredTurn:
 
 @dataclass(frozen=True, slots=True)
 class PendingState:
-    """Where a pending action stands, and the last turn that a button started on it."""
+    """Where a pending action stands, the last turn that a button started on it, and the direct call that asked."""
 
     state: str
     expires_at: datetime
@@ -73,6 +74,7 @@ class PendingState:
     turn_state: str | None
     turn_confirm: bool | None
     attempts: int
+    call: DirectCall | None
 
 
 async def conversation(db: Database, caller: Principal, conversation_id: UUID) -> Conversation:
@@ -146,6 +148,7 @@ async def pending_action(db: Database, caller: Principal, conversation_id: UUID,
     """Where a pending action of the caller's conversation stands; `NotFound` when there is no such one."""
     row = await db.row(
         f"""SELECT p.state, p.expires_at, t.id, t.state AS turn_state, t.decision_confirm,
+                   (SELECT call FROM turns WHERE id = p.turn_id) AS call,
                    (SELECT count(*) FROM turns WHERE conversation_id = c.id AND decision_pending_id = p.id) AS attempts
             FROM pending_actions p
             JOIN conversations c ON c.id = p.conversation_id
@@ -160,7 +163,13 @@ async def pending_action(db: Database, caller: Principal, conversation_id: UUID,
     if row is None:
         raise NotFound(f"no pending action {pending_id}")
     return PendingState(
-        row["state"], row["expires_at"], row["id"], row["turn_state"], row["decision_confirm"], row["attempts"]
+        row["state"],
+        row["expires_at"],
+        row["id"],
+        row["turn_state"],
+        row["decision_confirm"],
+        row["attempts"],
+        direct_call(row["call"]),
     )
 
 

@@ -17,7 +17,7 @@ import asyncpg
 import orjson
 
 from agent.errors import ConversationBusy, IdempotencyMismatch, NotFound
-from agent.ports import CallRecord, Decision, PendingAction, TurnWork
+from agent.ports import CallRecord, Decision, DirectCall, PendingAction, TurnWork
 from agent.transcript import Message, from_json, to_json
 from backend.identity.principal import Principal
 from backend.records.database import THEIRS, Database, scope, to_json_text
@@ -38,6 +38,7 @@ class NewTurn:
     agent_version: str
     idempotency_key: str | None = None
     decision: Decision | None = None
+    call: DirectCall | None = None
     new_conversation: bool = False
     external_id: str | None = None
 
@@ -83,6 +84,7 @@ class TakenOver:
     message_seq: int
     text: str
     decision: Decision | None
+    call: DirectCall | None
     pending: tuple[PendingAction, ...]
 
 
@@ -99,7 +101,7 @@ class Ending:
 
 _MAKE_CONVERSATION = """
     INSERT INTO conversations AS c (tenant, owner, id, agent, external_id, last_turn, last_message, last_audit)
-    VALUES ($1, $2, $3, $16, $17, 1, 1, 1)
+    VALUES ($1, $2, $3, $17, $18, 1, 1, 1)
     RETURNING c.last_turn, c.last_message, c.last_audit"""
 _TAKE_CONVERSATION = f"""
     UPDATE conversations AS c
@@ -111,16 +113,18 @@ WITH c AS ({conversation}
 ), t AS (
     INSERT INTO turns (id, tenant, conversation_id, seq, state, idempotency_key, request_hash, text,
                        decision_pending_id, decision_confirm, message_id, message_seq, principal,
-                       lease_owner, lease_fence, lease_expires_at, agent_version)
+                       lease_owner, lease_fence, lease_expires_at, agent_version, call)
     SELECT $4, $1, $3, last_turn, 'running', $5, $6, $7, $8, $9, $10, last_message, $11,
-           $12, 1, now() + make_interval(secs => $13), $14
+           $12, 1, now() + make_interval(secs => $13), $14, $16
     FROM c
 ), m AS (
     INSERT INTO messages (conversation_id, seq, id, tenant, turn_id, role, body)
     SELECT $3, last_message, $10, $1, $4, 'user', $15 FROM c
 ), a AS (
     INSERT INTO audit_events (conversation_id, seq, tenant, turn_id, actor, type, body)
-    SELECT $3, last_audit, $1, $4, $2, CASE WHEN $8::uuid IS NULL THEN 'message_received' ELSE 'decision_received' END,
+    SELECT $3, last_audit, $1, $4, $2,
+           CASE WHEN $8::uuid IS NOT NULL THEN 'decision_received'
+                WHEN $16::json IS NOT NULL THEN 'call_received' ELSE 'message_received' END,
            json_build_object('message_id', $10::uuid, 'pending_id', $8::uuid, 'confirm', $9::boolean)
     FROM c
 )
@@ -156,6 +160,7 @@ async def accept(db: Database, caller: Principal, new: NewTurn, owner: str, leas
         lease_s,
         new.agent_version,
         to_json_text({"role": "user", "text": new.text}),
+        to_json_text({"tool": new.call.tool, "args": new.call.args}) if new.call else None,
     )
     try:
         if new.new_conversation:
@@ -250,10 +255,16 @@ async def take_over(db: Database, owner: str, lease_s: float, limit: int) -> lis
             decision=Decision(row["decision_pending_id"], row["decision_confirm"])
             if row["decision_pending_id"]
             else None,
+            call=direct_call(row["call"]),
             pending=pending_actions(row["pending"]),
         )
         for row in rows
     ]
+
+
+def direct_call(stored: str | None) -> DirectCall | None:
+    """The call of a turn's row."""
+    return DirectCall(**orjson.loads(stored)) if stored else None
 
 
 async def history(
