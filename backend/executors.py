@@ -101,26 +101,28 @@ class Builder:
             case McpGroup():
                 return self._mcp(group, config)
             case ClientGroup():
-                from tools.executors.client import ClientTransport
+                from tools.executors.client import ByConversation, ClientTransport
+                from tools.executors.mounted import Mounted
 
                 transport_ = ClientTransport(
                     group, config, functions=self._path(config.functions), openapi=self._path(config.openapi)
                 )
-                return self._mounted(group, config, transport_)
+                breakers = ByConversation(f"group:{group}", config.breaker_failures, config.breaker_reset_s)
+                return Mounted(group, config, transport_, breakers, name=config.executor)
 
     def _http(self, group: str, config: HttpGroup) -> Executor:
         from tools.executors.http import HttpTransport
 
-        return self._mounted(
-            group, config, HttpTransport(group, config, self._path(config.openapi), self._secret(group, config.auth))
-        )
+        document = self._definition.folder / config.openapi
+        return self._mounted(group, config, HttpTransport(group, config, document, self._secret(group, config.auth)))
 
     def _mcp(self, group: str, config: McpGroup) -> Executor:
         from tools.executors.mcp import McpTransport
 
-        return self._mounted(
-            group, config, McpTransport(group, config, self._secret(group, config.auth), self._around.environ)
-        )
+        secret = self._secret(group, config.auth)
+        headers = {config.auth.header: secret} if config.auth and secret else {}
+        transport = McpTransport(group, config, environ=self._around.environ, headers=headers)
+        return self._mounted(group, config, transport)
 
     def _mounted(
         self, group: str, config: LambdaGroup | HttpGroup | McpGroup | ClientGroup, transport: Transport

@@ -4,6 +4,7 @@ ToolError (tools.contract)
 ├─ NotFound, Ambiguous, Forbidden, SignInAgain                 who and what
 ├─ NotSchedulable, AlreadyScheduled, NotScheduled, NotAllowed, Cutoff   what the project's state permits
 ├─ DateNotAvailable, NotOffered, SlotTaken                     which slots there are
+├─ NotAssigned                                                 none of many can be given to a team
 ├─ MoveFailedKept, MoveFailedReleased                          how a move ended
 ├─ UpstreamUnavailable ─ OutcomeUncertain                      the scheduling system did not answer
 ├─ RateLimited
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tools.contract import ToolError, ToolResult
+from tools.contract import InvalidArguments, ToolError, ToolResult, UnknownTool
 
 
 class NotFound(ToolError):
@@ -103,6 +104,12 @@ class MoveFailedReleased(ToolError):
     code = "move_failed_released"
 
 
+class NotAssigned(ToolError):
+    """None of the projects can be, or was, given to the team; facts: `team`, `left_out` with a reason for each."""
+
+    code = "not_assigned"
+
+
 class UpstreamUnavailable(ToolError):
     """The scheduling system did not give a usable answer. Whatever was asked was certainly not done."""
 
@@ -172,3 +179,14 @@ class Rejected(UpstreamRefusal):
 
 class Missing(UpstreamRefusal):
     """Unknown upstream. Never told as `NotFound`: whatever is asked for was listed among the caller's own before."""
+
+
+# Refusals that may come back as JSON from where a tool ran, by code.
+BY_CODE: dict[str, type[ToolError]] = {
+    each.code: each
+    for each in (
+        InvalidArguments, UnknownTool, NotFound, Ambiguous, Forbidden, SignInAgain, NotSchedulable, AlreadyScheduled,
+        NotScheduled, NotAllowed, Cutoff, DateNotAvailable, NotOffered, SlotTaken, MoveFailedKept, MoveFailedReleased,
+        UpstreamUnavailable, RateLimited, UnknownOutcome,
+    )
+}  # fmt: skip

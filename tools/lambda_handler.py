@@ -51,7 +51,7 @@ from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 STATE = "tool_state"
 OPERATION = "outcrop_operation"
 ROLES = ("customer", "coordinator", "anonymous")
-# What a read may be kept of between calls. Projects are read again: they would fill half of a response.
+# Left out where there is no room: projects are read again then.
 _TOO_BIG = ("projects",)
 _HTTP = {"invalid_arguments": 400, "unknown_tool": 404, "not_found": 404, "upstream_unavailable": 502}
 
@@ -82,11 +82,18 @@ async def tool_context(event: JsonObject, environ: Mapping[str, str]) -> AsyncIt
 
     HTTP clients are opened here and not at import: each invocation has an event loop of its own.
     """
+    directory = _directory(environ.get("DIRECTORY_JSON", "directory.json"))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        yield context_of(event, environ, directory, client)
+
+
+def context_of(
+    event: JsonObject, environ: Mapping[str, str], directory: Directory, client: httpx.AsyncClient
+) -> ToolContext:
+    """The context of one event over a client that is open already."""
     session = read_event(event).session
     attributes, prompt = session.attributes, session.prompt_attributes
-    directory = _directory(environ.get("DIRECTORY_JSON", "directory.json"))
     told = prompt.get("current_time")
-    clock = EventClock(_moment(told) if told else None, directory.timezone)
     token = attributes.get("authorization", "").removeprefix("Bearer ")
     timeouts = Timeouts(
         connect_s=float(environ.get("PF360_CONNECT_TIMEOUT_SECONDS", 3)),
@@ -97,27 +104,29 @@ async def tool_context(event: JsonObject, environ: Mapping[str, str]) -> AsyncIt
     async def bearer() -> str:
         return token
 
-    async with httpx.AsyncClient(trust_env=False) as client:
-        yield ToolContext(
-            identity=identity_of(attributes),
-            directory=directory,
-            clock=clock,
-            state=ToolState(_json_object(attributes.get(STATE))),
-            pf360=Pf360(
-                environ.get("PF360_API_URL", ""), client, bearer, timeouts=timeouts,
-                retries=Retries((float(environ.get("PF360_RETRY_PAUSE_SECONDS", 0.5)),)),
-                test_mode=TestMode(
-                    confirm=environ.get("CONFIRM_SCHEDULE_FLAG") == "0",
-                    cancel=environ.get("CANCEL_SCHEDULE_FLAG") == "0",
-                ),
+    return ToolContext(
+        identity=identity_of(attributes),
+        directory=directory,
+        clock=EventClock(_moment(told) if told else None, directory.timezone),
+        state=ToolState(_json_object(attributes.get(STATE))),
+        pf360=Pf360(
+            environ.get("PF360_API_URL", ""),
+            client,
+            bearer,
+            timeouts=timeouts,
+            retries=Retries((float(environ.get("PF360_RETRY_PAUSE_SECONDS", 0.5)),)),
+            test_mode=TestMode(
+                confirm=environ.get("CONFIRM_SCHEDULE_FLAG") == "0",
+                cancel=environ.get("CANCEL_SCHEDULE_FLAG") == "0",
             ),
-            callbacks=NoCallbacks(),
-            settle_seconds=float(environ.get("PF360_SETTLE_SECONDS", 10)),
-            effect_key=prompt.get("effect_key", ""),
-            effect_at=_moment(prompt["effect_at"]) if "effect_at" in prompt else None,
-            conversation_id=session.session_id,
-            said=session.input_text,
-        )  # fmt: skip
+        ),
+        callbacks=NoCallbacks(),
+        settle_seconds=float(environ.get("PF360_SETTLE_SECONDS", 10)),
+        effect_key=prompt.get("effect_key", ""),
+        effect_at=_moment(prompt["effect_at"]) if "effect_at" in prompt else None,
+        conversation_id=session.session_id,
+        said=session.input_text,
+    )
 
 
 def identity_of(attributes: Mapping[str, str]) -> Identity:
@@ -175,7 +184,9 @@ async def respond(event: JsonObject, actions: Iterable[Action], ctx: ToolContext
     if operation is None:
         return _for_bedrock(call, await _called(runner, action, call, ctx), ctx)
     body = await _step(operation, runner, action, call, ctx)
-    response = response_to(call, body, attributes={STATE: _state(ctx)})
+    response = response_to(call, body, attributes={STATE: _state(ctx, whole=True)})
+    if _size(response) > MAX_RESPONSE_BYTES:
+        response = response_to(call, body, attributes={STATE: _state(ctx)})
     if _size(response) > MAX_RESPONSE_BYTES:
         body = {"status": body["status"], "data": _too_large(body["status"] == "ok" and action.spec.effect != "read")}
         response = response_to(call, body, attributes={STATE: _state(ctx)})
@@ -258,8 +269,8 @@ def _key(call: Incoming, args: JsonObject) -> str:
     return sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _state(ctx: ToolContext) -> str:
-    kept = {key: value for key, value in ctx.state.values.items() if key not in _TOO_BIG}
+def _state(ctx: ToolContext, *, whole: bool = False) -> str:
+    kept = {key: value for key, value in ctx.state.values.items() if whole or key not in _TOO_BIG}
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -107,7 +107,8 @@ def fitted(value: Any, schema: JsonObject, root: JsonObject) -> Any:
     if types is None or _is_one_of(value, types):
         return value
     if isinstance(value, str):
-        return from_text(value, schema, root)
+        bare = "array" in types and not value.lstrip().startswith("[")  # a text alone is no list of one
+        return value if bare else from_text(value, schema, root)
     if isinstance(value, int) and not isinstance(value, bool) and types - {"null"} == frozenset({"string"}):
         return str(value)
     return int(value) if isinstance(value, float) and value.is_integer() and "integer" in types else value

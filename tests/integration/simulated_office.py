@@ -9,14 +9,16 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+import orjson
 
 from backend.embedded.pf360_simulator.app import App, ConnectionDropped, create_app
 from tests.unit.pf360_calls import Pf360 as Upstream
 from tests.unit.pf360_calls import config, token
 from tools.breaker import Breaker
-from tools.catalogue import CUSTOMER_ACTIONS
+from tools.catalogue import ACTIONS
 from tools.contract import (
     Directory,
+    Executor,
     Identity,
     JsonObject,
     Location,
@@ -26,11 +28,15 @@ from tools.contract import (
     ToolResult,
     ToolState,
 )
-from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
+from tools.executors.lambda_function import OwnLambda
+from tools.executors.lambda_wire import Invoked
 from tools.in_process import InProcess
-from tools.toolbox import in_one
+from tools.lambda_handler import context_of, respond
+from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
+from tools.toolbox import GroupedToolbox, in_one
 
-TOOLBOX = in_one(InProcess(CUSTOMER_ACTIONS))
+TOOLBOX = in_one(InProcess(ACTIONS))
+FUNCTION_GROUPS = ("scheduling", "information", "notes", "coordinator")
 BASE_URL = "http://pf360"
 SETTLE_S = 0.4
 
@@ -77,14 +83,15 @@ class Callbacks:
 class Caller:
     """One persona with a conversation of its own: calls tools as the runtime does."""
 
-    def __init__(self, ctx: ToolContext) -> None:
+    def __init__(self, ctx: ToolContext, toolbox: GroupedToolbox = TOOLBOX) -> None:
         self.ctx = ctx
+        self.toolbox = toolbox
 
     async def prepare(self, name: str, **args: Any) -> Prepared:
-        return await TOOLBOX.prepare(name, args, self.ctx)
+        return await self.toolbox.prepare(name, args, self.ctx)
 
     async def execute(self, prepared: Prepared, key: str = "effect-1") -> ToolResult:
-        return await TOOLBOX.execute(prepared, replace(self.ctx, effect_key=key))
+        return await self.toolbox.execute(prepared, replace(self.ctx, effect_key=key))
 
     async def call(self, name: str, key: str = "effect-1", **args: Any) -> JsonObject:
         """Prepare and execute; the result as a model sees it, also of a refusal."""
@@ -98,17 +105,55 @@ class Caller:
         return await self.execute(prepared, key)
 
     async def reconcile(self, prepared: Prepared) -> ToolResult | None:
-        return await TOOLBOX.reconcile(prepared.spec.name, prepared.args, self.ctx)
+        return await self.toolbox.reconcile(prepared.spec.name, prepared.args, self.ctx)
 
     def forget(self) -> None:
         """Lose the working state, as with a flushed session store."""
         self.ctx.state.values.clear()
 
 
+class HandlerWire:
+    """Calls a handler of ours as Lambda does, JSON in and out, but in this process and on the office's own sockets."""
+
+    def __init__(self, office: Office, test_mode: TestMode) -> None:
+        self._office = office
+        self._test_mode = test_mode
+
+    async def open(self) -> None:
+        """Nothing to find out."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def invoke(self, payload: bytes, limit: int) -> Invoked:
+        event = orjson.loads(payload)
+        ctx = context_of(event, {}, self._office.directory(), self._office.http)
+        token = event["sessionAttributes"].get("authorization", "").removeprefix("Bearer ")
+
+        async def token_source() -> str:
+            return str(token)
+
+        pf360 = self._office.client(token_source, self._test_mode)
+        response = await respond(event, ACTIONS, replace(ctx, pf360=pf360, settle_seconds=SETTLE_S))
+        return Invoked(orjson.dumps(response))
+
+
+def in_functions(office: Office, test_mode: TestMode) -> GroupedToolbox:
+    """The groups that have a function, each in its own; the others in this process."""
+    local = InProcess([each for each in ACTIONS if each.spec.group not in FUNCTION_GROUPS])
+    executors: dict[str, Executor] = {each.spec.group: local for each in local.offered()}
+    for group in FUNCTION_GROUPS:
+        wire: Any = HandlerWire(office, test_mode)
+        executors[group] = OwnLambda(group, ACTIONS, wire, Breaker(group, fail_max=100), timeout_s=30.0)
+    ordered = dict.fromkeys(each.spec.group for each in ACTIONS)
+    return GroupedToolbox({group: executors[group] for group in ordered})
+
+
 class Office:
     """A simulator with a frozen clock, its admin, and callers; in this process unless it listens at a port."""
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, executor: str = "in_process") -> None:
+        self.executor = executor
         self.app = create_app(config())
         self.transport = CuttingTransport(self.app)
         self.base_url = f"http://127.0.0.1:{port}" if port else BASE_URL
@@ -132,20 +177,21 @@ class Office:
             customer_type=who.get("customer_type"),
             client_id=who.get("client_id"),
             clients=clients,
+            user_id=who.get("user_id"),
         )
-        return Caller(
-            ToolContext(
-                identity=identity,
-                directory=self._directory(),
-                clock=SimulatorClock(self.app),
-                state=ToolState(),
-                pf360=self._client(token_source, test_mode or TestMode()),
-                callbacks=self.callbacks,
-                settle_seconds=SETTLE_S,
-            )
+        mode = test_mode or TestMode()
+        ctx = ToolContext(
+            identity=identity,
+            directory=self.directory(),
+            clock=SimulatorClock(self.app),
+            state=ToolState(),
+            pf360=self.client(token_source, mode),
+            callbacks=self.callbacks,
+            settle_seconds=SETTLE_S,
         )
+        return Caller(ctx, TOOLBOX if self.executor == "in_process" else in_functions(self, mode))
 
-    def _client(self, token_source: Callable[[], Awaitable[str]], test_mode: TestMode) -> Pf360:
+    def client(self, token_source: Callable[[], Awaitable[str]], test_mode: TestMode) -> Pf360:
         return Pf360(
             self.base_url,
             self.http,
@@ -156,7 +202,7 @@ class Office:
             test_mode=test_mode,
         )
 
-    def _directory(self) -> Directory:
+    def directory(self) -> Directory:
         cities = {row["client_id"]: row["address"]["city"] for row in self.fixture["projects"]}
         locations = {
             row["client_id"]: Location(
@@ -166,6 +212,7 @@ class Office:
                 cities.get(row["client_id"], ""),
                 row["support_number"],
                 self.fixture["timezone"],
+                **row.get("office", {}),
             )
             for row in self.fixture["clients"]
         }

@@ -21,10 +21,10 @@ FOREIGN_ORDER, FOREIGN_ID = "SO-26-2001_1", "420001"
 NINETEENTH_13H = "2026-03-19T13:00:00"
 
 
-@pytest.fixture
-async def office() -> AsyncIterator[Office]:
-    """A fresh simulator; whatever a test did to it, its invariants hold afterwards."""
-    office = Office()
+@pytest.fixture(params=["in_process", "lambda"])
+async def office(request: pytest.FixtureRequest) -> AsyncIterator[Office]:
+    """A fresh simulator, and every tool on either executor; its invariants hold whatever a test did to it."""
+    office = Office(executor=request.param)
     yield office
     assert await office.upstream.broken() == {}
     await office.http.aclose()
@@ -431,6 +431,7 @@ async def test_a_booking_that_stays_unclear_is_unknown(office: Office, c1: Calle
     assert office.commits() == []
 
 
+@pytest.mark.parametrize("office", ["in_process"], indirect=True)  # reaches into the tools' client
 async def test_an_unreadable_dashboard_forbids_the_resend(office: Office, c1: Caller) -> None:
     """Who cannot look must not send again; later the reconciler finds the booking."""
     prepared = await c1.prepare("confirm_appointment", **slot_of())
@@ -892,6 +893,7 @@ async def test_effects_are_settled_over_real_connections(mode: str) -> None:
     await serving
 
 
+@pytest.mark.parametrize("office", ["in_process"], indirect=True)  # invocations side by side share nothing
 async def test_projects_are_read_once_a_minute_and_once_at_a_time(office: Office, c1: Caller) -> None:
     """Calls side by side share a read; a minute later it is read again."""
     await asyncio.gather(*(c1.call("get_project_details", project_id=FLOORING) for _ in range(5)))

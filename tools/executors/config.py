@@ -31,6 +31,7 @@ class ToolConfig(_Config):
 
     `restate`, `question` and `done` are Jinja templates over `title`, `arguments` and the arguments by name;
     `idempotent`: whoever runs it does nothing twice for one key, so it may be sent again with the same one.
+    `reprompt`: what the REPROMPT of a Lambda function says of an effect.
     """
 
     effect: Effect | None = None
@@ -38,6 +39,7 @@ class ToolConfig(_Config):
     description: str | None = None
     from_session: dict[str, SessionAttribute] = Field(default={}, description="argument -> what the session holds")
     idempotent: bool = False
+    reprompt: Literal["ok", "error", "unknown"] = "unknown"
     verbs: tuple[str, ...] = ()
     restate: str | None = None
     question: str | None = None

@@ -14,7 +14,6 @@ import orjson
 from tools.action import Action, by_name
 from tools.breaker import Breaker
 from tools.contract import (
-    InvalidArguments,
     JsonObject,
     Offered,
     Prepared,
@@ -24,9 +23,10 @@ from tools.contract import (
     UnknownTool,
 )
 from tools.effects import UNKNOWN_HINT
-from tools.errors import ActionFailed, OutcomeUncertain, UnknownOutcome, UpstreamUnavailable
+from tools.errors import BY_CODE, ActionFailed, OutcomeUncertain, UnknownOutcome, UpstreamUnavailable
 from tools.executors.documents import read_functions, read_openapi
-from tools.executors.lambda_wire import Invoked, LambdaWire
+from tools.executors.failures import report
+from tools.executors.lambda_wire import Invoked, LambdaWire, Misconfigured
 from tools.executors.mounted import (
     BROKEN,
     LATE,
@@ -51,6 +51,10 @@ from tools.lambda_handler import OPERATION, STATE, attributes_of
 AGENT = {"name": "outcrop", "id": "OUTCROP", "alias": "OUTCROP", "version": "1"}
 MAX_ATTRIBUTES_BYTES = 8_192
 _ATTRIBUTES, _PROMPT_ATTRIBUTES = "session_attributes", "prompt_attributes"
+# Errors of Lambda's runtime itself, before any line of the handler.
+_NEVER_RAN = re.compile(
+    rb'"Runtime\.(?:HandlerNotFound|ImportModuleError|MalformedHandlerName|UserCodeSyntaxError|InvalidEntrypoint)"'
+)
 _TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
 
 
@@ -109,8 +113,10 @@ class OwnLambda:
             except OutcomeUncertain as error:
                 if action.spec.effect == "read":
                     raise
+                report(self._group, action.name, error)
                 return await self._looked_for(action, prepared.args, ctx, crashed=isinstance(error, FunctionCrashed))
         except ToolError as error:
+            report(self._group, prepared.spec.name, error)
             return error.result()
 
     async def _looked_for(self, action: Action, args: JsonObject, ctx: ToolContext, *, crashed: bool) -> ToolResult:
@@ -195,7 +201,7 @@ class ForeignLambda:
         event = event_for(self._operation(tool), args, tool.foreign.parameters, session)
         answer = read_answer(await self._wire.invoke(orjson.dumps(event), MAX_RESPONSE_BYTES))
         self._keep_attributes(answer, ctx)
-        return _meaning(answer)
+        return _meaning(answer, tool)
 
     def _operation(self, tool: MountedTool) -> Operation:
         route = tool.foreign.route
@@ -240,7 +246,9 @@ def read_answer(result: Invoked) -> Answer:
     """The answer of a function that ended well; `BadAnswer`, `TooMuch` or `FunctionCrashed` otherwise."""
     if result.error is not None:
         # A function that was stopped for being late is no more sure to have ended than one that we stopped waiting for.
-        crash = BadAnswer if b"Sandbox.Timedout" in result.body else FunctionCrashed
+        crash: type[ToolError] = BadAnswer if b"Sandbox.Timedout" in result.body else FunctionCrashed
+        if _NEVER_RAN.search(result.body):
+            crash = Misconfigured
         raise crash(BROKEN) from RuntimeError(result.body[:2000].decode(errors="replace"))
     if len(result.body) > MAX_RESPONSE_BYTES:
         raise TooMuch(MAX_RESPONSE_BYTES)
@@ -250,15 +258,18 @@ def read_answer(result: Invoked) -> Answer:
         raise BadAnswer(BROKEN) from error
 
 
-def _meaning(answer: Answer) -> ToolResult:
+def _meaning(answer: Answer, tool: MountedTool) -> ToolResult:
     """What a foreign function's answer means for the model."""
     body = answer.body
     if _TRACE.search(body if isinstance(body, str) else json.dumps(body)):
         raise BadAnswer(BROKEN)
     if answer.state == "FAILURE":
         raise ActionFailed("That did not work.", said=_short(body))
-    if answer.state == "REPROMPT":
-        return ToolResult("error", {"ok": False, "code": "ask_again", "user_hint": _short(body), "retryable": True})
+    if answer.state == "REPROMPT" and tool.spec.effect != "read" and tool.config.reprompt != "ok":
+        # "Give this to the model" says nothing of whether it was done; public functions say it after both.
+        if tool.config.reprompt == "error":
+            raise ActionFailed("That was not done yet.", said=_short(body))
+        raise UnknownOutcome(UNKNOWN_HINT, said=_short(body))
     if answer.http_status >= 500:
         raise OutcomeUncertain(BROKEN)
     if answer.http_status >= 400:
@@ -288,13 +299,11 @@ def _raise_again(body: JsonObject) -> NoReturn:
     data = body.get("data")
     if not isinstance(data, dict):
         raise BadAnswer(BROKEN)
+    kind = BY_CODE.get(str(data.get("code")))
+    if kind is None:
+        raise MetThere(data)
     facts = {key: value for key, value in data.items() if key not in ("ok", "code", "user_hint", "retryable")}
-    code = str(data.get("code", ""))
-    # What the turn treats in its own way keeps its class.
-    known: dict[str, type[ToolError]] = {each.code: each for each in (InvalidArguments, UnknownTool, UnknownOutcome)}
-    if kind := known.get(code):
-        raise kind(str(data.get("user_hint", "")), **facts)
-    raise MetThere(data)
+    raise kind(str(data.get("user_hint", "")), **facts)
 
 
 class MetThere(ToolError):
@@ -311,7 +320,7 @@ class MetThere(ToolError):
 
 async def _own_attributes(ctx: ToolContext) -> dict[str, str]:
     """The caller, the tools' working state, and the caller's token, which only a function of ours gets."""
-    state = {key: value for key, value in ctx.state.values.items() if key not in ("projects", _ATTRIBUTES)}
+    state = {key: value for key, value in ctx.state.values.items() if key != _ATTRIBUTES}
     attributes = {**attributes_of(ctx), STATE: json.dumps(state, ensure_ascii=False, separators=(",", ":"))}
     token = await ctx.pf360.token() if ctx.pf360 is not None else ""
     return {**attributes, "authorization": f"Bearer {token}"} if token else attributes
@@ -332,7 +341,7 @@ def _prompt_attributes(ctx: ToolContext) -> dict[str, str]:
 
 
 def _take_state(ctx: ToolContext, kept: str) -> None:
-    """The working state as the function left it; what was read here of projects is older than that."""
+    """The working state as the function left it."""
     try:
         values = json.loads(kept)
     except ValueError as error:

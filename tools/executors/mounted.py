@@ -8,7 +8,7 @@ taken from a model, each call has a deadline and a breaker, and an effect of whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -32,8 +32,9 @@ from tools.contract import (
     UnknownTool,
 )
 from tools.effects import UNKNOWN_HINT
-from tools.errors import OutcomeUncertain, ResultTooLarge, UnknownOutcome, UpstreamUnavailable
+from tools.errors import OutcomeUncertain, ResultTooLarge, Unanswered, UnknownOutcome, UpstreamUnavailable
 from tools.executors.config import ExecutorError, ToolConfig, _Mounted
+from tools.executors.failures import report
 from tools.values import fitted
 
 MAX_RESULT_BYTES = 65_536
@@ -104,7 +105,16 @@ class Transport(Protocol):
 class Mounted:
     """An `Executor` over one transport."""
 
-    def __init__(self, group: str, config: _Mounted, transport: Transport, breaker: Breaker, *, name: str) -> None:
+    def __init__(
+        self,
+        group: str,
+        config: _Mounted,
+        transport: Transport,
+        breaker: Breaker | Callable[[ToolContext], Breaker],
+        *,
+        name: str,
+    ) -> None:
+        """`breaker` is that of the upstream, or says which one guards a call where there are several."""
         self.name = name
         self._group = group
         self._config = config
@@ -184,12 +194,14 @@ class Mounted:
         try:
             return await self._run(self._tool(prepared.spec.name, ctx), prepared.args, ctx)
         except ToolError as error:
+            report(self._group, prepared.spec.name, error)
             return error.result()
 
     async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
-        """Ask again under the same key where that is safe by the definition (`idempotent`); else nobody can tell."""
+        """Ask again under the same key where that is safe: by the definition (`idempotent`), or because a client is
+        asked once whatever happens; else nobody can tell."""
         tool = self._tool(name, ctx)
-        if not tool.config.idempotent:
+        if not tool.config.idempotent and not tool.spec.by_client:
             raise UnknownOutcome(UNKNOWN_HINT)
         return await self._run(tool, args, ctx)
 
@@ -213,7 +225,8 @@ class Mounted:
         seconds = ctx.seconds_left(self._config.timeout_s) if reads else self._config.timeout_s
         if ctx.seconds_left(seconds) <= 0:
             raise UpstreamUnavailable(NO_TIME)
-        async with self._breaker.guard(UpstreamUnavailable):
+        breaker = self._breaker if isinstance(self._breaker, Breaker) else self._breaker(ctx)
+        async with breaker.guard((UpstreamUnavailable, Unanswered)):
             try:
                 async with asyncio.timeout(seconds):
                     result = await self._transport.send(tool, args, ctx)
