@@ -31,9 +31,10 @@ _FUNCTION_TYPES = ("string", "number", "integer", "boolean", "array")
 _STYLES = {"path": "simple", "query": "form", "header": "simple"}
 # Of the connection, or set for every call: OpenAPI has the first three ignored where they are described as parameters.
 _NEVER_ARGUMENTS = frozenset(
-    {"accept", "content-type", "authorization", "idempotency-key", "host", "connection", "content-length"}
-    | {"transfer-encoding", "te", "trailer", "upgrade", "expect", "cookie", "proxy-authorization"}
+    {"accept", "content-type", "authorization", "idempotency-key", "accept-encoding", "host", "connection"}
+    | {"content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "cookie", "proxy-authorization"}
 )
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LEAVE_OUT = "or name the operations to mount in `only`, without this one"
 
 
@@ -57,6 +58,7 @@ class Route:
     fields: tuple[Field, ...] = ()
     media_type: str = ""  # of the body, if there can be one
     whole_body: bool = False  # the one field in the body is the body itself, and no member of it
+    body_required: bool = False
     server: str | None = None  # of this operation alone
 
     @cached_property
@@ -188,6 +190,14 @@ class _Argument:
     argument: str = field(default="")
 
 
+@dataclass(frozen=True, slots=True)
+class _Body:
+    media_type: str = ""
+    whole: bool = False
+    required: bool = False
+    arguments: list[_Argument] = field(default_factory=list)
+
+
 def _operations(document: Document, root: JsonObject) -> Iterator[_Operation]:
     for path, item in (document.member(root, "paths", dict, At()) or {}).items():
         if path.startswith("x-"):
@@ -234,12 +244,12 @@ class _Reader:
         """The operation as a tool."""
         operation, document = self._operation, self._document
         arguments = self._parameters()
-        media_type, whole, members = self._body()
-        arguments += members
+        body = self._body()
+        arguments += body.arguments
         _name(arguments)
         definitions = self._schemas.definitions()
         for each in arguments:
-            self._check(each, {"$defs": definitions}, media_type, whole)
+            self._check(each, {"$defs": definitions}, body)
         own = _servers(document, operation.node, operation.at) or _servers(
             document, operation.shared, operation.shared_at
         )
@@ -248,7 +258,15 @@ class _Reader:
             name=operation.name,
             description=self._description(),
             parameters=_object(arguments, definitions),
-            route=Route(operation.method, operation.path, fields, media_type, whole, next(iter(own), None)),
+            route=Route(
+                operation.method,
+                operation.path,
+                fields,
+                body.media_type,
+                body.whole,
+                body.required,
+                next(iter(own), None),
+            ),
             needs_yes=any(
                 _enabled(document, operation.node, key, operation.at)
                 for key in ("x-requireConfirmation", "x-require-confirmation", "x-openai-isConsequential")
@@ -272,6 +290,10 @@ class _Reader:
                 name, where = document.member(node, "name", str, place), document.member(node, "in", str, place)
                 if not name or where not in (*_STYLES, "cookie"):
                     raise document.wrong(place, "names no parameter; give it `name`, and `in` as path, query or header")
+                if where == "header" and not _TOKEN.fullmatch(name):
+                    raise document.wrong(
+                        (*place, "name"), f"{name!r} is no name of a header; use letters, digits and -"
+                    )
                 if where == "cookie":
                     raise document.wrong(place, f"{name} is a cookie, and none are sent; remove it, {_LEAVE_OUT}")
                 found[(where, name.lower() if where == "header" else name)] = node, place
@@ -324,30 +346,32 @@ class _Reader:
         media = self._document.member(content, media_type, dict, at) or {}
         return self._schemas.convert(media.get("schema", {}), (*at, media_type, "schema"))
 
-    def _body(self) -> tuple[str, bool, list[_Argument]]:
-        """Media type, whether the body is one argument, and the arguments that go into it."""
+    def _body(self) -> _Body:
         operation, document = self._operation, self._document
         if "requestBody" not in operation.node:
-            return "", False, []
+            return _Body()
         node, at = document.follow(operation.node["requestBody"], (*operation.at, "requestBody"))
         content = document.member(node, "content", dict, at) or {}
         media_type = _preferred(content)
         if media_type is None:
             raise document.wrong((*at, "content"), f"is neither JSON nor a form; add {JSON_BODY}, {_LEAVE_OUT}")
+        if not (media_type.isascii() and media_type.isprintable()):
+            raise document.wrong((*at, "content"), f"{media_type!r} is no media type; write {JSON_BODY}")
         media = document.member(content, media_type, dict, (*at, "content")) or {}
         self._refuse_encodings(media, (*at, "content", media_type))
         schema, at_schema = media.get("schema", {}), (*at, "content", media_type, "schema")
         sent_as = JSON_BODY if "*" in media_type else media_type
+        required = document.member(node, "required", bool, at) is True
         if (members := self._schemas.members(schema, at_schema)) is not None:
-            return sent_as, False, [
+            arguments = [
                 _Argument(name, "body", each, name in members.required, at_schema, explode=True)
                 for name, each in members.properties.items()
-            ]  # fmt: skip
+            ]
+            return _Body(sent_as, False, required, arguments)
         whole = self._schemas.convert(schema, at_schema)
         if described := document.member(node, "description", str, at):
             whole = {"description": described, **whole}
-        required = document.member(node, "required", bool, at) is True
-        return sent_as, True, [_Argument(BODY, "body", whole, required, at_schema, explode=True)]
+        return _Body(sent_as, True, required, [_Argument(BODY, "body", whole, required, at_schema)])
 
     def _refuse_encodings(self, media: JsonObject, at: At) -> None:
         for name, encoding in (self._document.member(media, "encoding", dict, at) or {}).items():
@@ -358,14 +382,14 @@ class _Reader:
                     (*at, "encoding", name), f"is not supported; use form and explode, {_LEAVE_OUT}"
                 )
 
-    def _check(self, argument: _Argument, root: JsonObject, media_type: str, whole: bool) -> None:
+    def _check(self, argument: _Argument, root: JsonObject, body: _Body) -> None:
         """Refuse what the place of an argument cannot carry."""
-        if argument.as_json or (argument.place == "body" and media_type != FORM_BODY):
+        if argument.as_json or (argument.place == "body" and body.media_type != FORM_BODY):
             return
         types = (types_of(argument.schema, root) or frozenset()) - {"null"}
         items = resolved(argument.schema, root).get("items", {}) if types == {"array"} else {}
         inner = (types_of(items, root) or frozenset()) - {"null"}
-        if types == {"object"} or inner in ({"object"}, {"array"}) or (whole and argument.place == "body"):
+        if types == {"object"} or inner in ({"object"}, {"array"}) or (body.whole and argument.place == "body"):
             where = "a form" if argument.place == "body" else f"the {argument.place}"
             raise self._document.wrong(
                 argument.at, f"{argument.name} is too rich for {where}; send it as JSON, {_LEAVE_OUT}"
