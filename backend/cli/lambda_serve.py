@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
+
+from pydantic import SecretStr
 
 from backend.cli.serve import complain
 from backend.identity.directory import load_deployment
@@ -22,6 +25,7 @@ from backend.lambdas.functions import (
     UnusableFunction,
     group_folder,
     groups,
+    named_environment,
     parse_function,
     passed_environment,
 )
@@ -62,13 +66,14 @@ def functions(asked: Asked) -> Iterator[list[Function]]:
         UnusableFunction: there is no such group, folder or variable.
         SettingsError: the offices cannot be read.
     """
-    environment = passed_environment(os.environ, asked.env)
+    passed, explicit = passed_environment(os.environ), named_environment(os.environ, asked.env)
+    environment = {**passed, **explicit}
     others = [parse_function(text) for text in asked.functions]
     named = asked.groups or (() if others else tuple(groups()))
     if not named and not others:
         raise UnusableFunction("There are no groups here. Run it in a checkout, or name functions with --function.")
     with TemporaryDirectory(prefix="outcrop-lambda-") as scratch:
-        of_groups = environment if not named else _with_directory(environment, Path(scratch))
+        of_groups = {**passed, **_configuration(Path(scratch)), **explicit} if named else environment
         yield [
             *(
                 Function(group, group_folder(group), GROUP_HANDLER, of_groups, asked.timeout_s, asked.memory_mb)
@@ -81,15 +86,21 @@ def functions(asked: Asked) -> Iterator[list[Function]]:
         ]
 
 
-def _with_directory(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    """The offices, which an archive brings with it, as a file beside."""
-    if DIRECTORY_VARIABLE in environment:
-        return dict(environment)
-    settings = load_settings()
-    directory = load_deployment(settings.directory_file, settings.tenant).directory
-    file = scratch / "directory.json"
-    file.write_text(json.dumps(directory.to_json()), "utf-8")
-    return {**environment, DIRECTORY_VARIABLE: str(file)}
+def _configuration(scratch: Path) -> dict[str, str]:
+    """What this deployment's settings, also those in `.env`, say to a group; the offices as a file in `scratch`."""
+    # A function gets its caller's token, and not the key that signs it.
+    settings = load_settings(pf360_jwt_secret=SecretStr(token_hex()))
+    given: dict[str, str] = {}
+    for key in settings.model_fields_set:
+        value = getattr(settings, key)
+        if key.startswith(("pf360_", "confirm_schedule_", "cancel_schedule_")) and not isinstance(value, SecretStr):
+            given[key.upper()] = str(int(value)) if isinstance(value, bool) else str(value)
+    if DIRECTORY_VARIABLE not in os.environ:
+        directory = load_deployment(settings.directory_file, settings.tenant).directory
+        file = scratch / "directory.json"
+        file.write_text(json.dumps(directory.to_json()), "utf-8")
+        given[DIRECTORY_VARIABLE] = str(file)
+    return given
 
 
 async def _serve(served: list[Function], host: str, port: int, concurrency: int) -> None:

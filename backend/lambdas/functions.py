@@ -17,7 +17,7 @@ GROUP_HANDLER = "handler.handler"
 ACCOUNT = "000000000000"  # no account of anyone's
 VERSION = "$LATEST"
 DEFAULT_REGION = "us-east-1"
-PASSED_PREFIXES = ("PF360_", "DIRECTORY_", "AWS_")
+PASSED_PREFIXES = ("PF360_", "CONFIRM_SCHEDULE_", "CANCEL_SCHEDULE_", "DIRECTORY_", "AWS_")
 PASSED_NAMES = ("PATH", "HOME", "TZ", "LANG", "CONFIRM_SCHEDULE_FLAG", "CANCEL_SCHEDULE_FLAG")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -98,23 +98,28 @@ class Function:
         }
 
 
-def passed_environment(environment: Mapping[str, str], further: Iterable[str] = ()) -> dict[str, str]:
-    """What functions get of the environment they are started from, and `further` entries `NAME` or `NAME=VALUE`.
-
-    Raises:
-        UnusableFunction: a further name is not set here.
-    """
-    passed = {
+def passed_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What functions get by themselves of the environment they are started from."""
+    return {
         name: value
         for name, value in environment.items()
         if name in PASSED_NAMES or (name.startswith(PASSED_PREFIXES) and not _is_ours_alone(name))
-    }  # fmt: skip
-    for entry in further:
+    }
+
+
+def named_environment(environment: Mapping[str, str], entries: Iterable[str]) -> dict[str, str]:
+    """What entries `NAME=VALUE`, or `NAME` for the value it has here, add to that.
+
+    Raises:
+        UnusableFunction: a name without a value is not set here.
+    """
+    named: dict[str, str] = {}
+    for entry in entries:
         name, given, value = entry.partition("=")
         if not given and name not in environment:
             raise UnusableFunction(f"--env {name}: it is not set here. Set it, or write --env {name}=VALUE.")
-        passed[name] = value if given else environment[name]
-    return passed
+        named[name] = value if given else environment[name]
+    return named
 
 
 def _is_ours_alone(name: str) -> bool:

@@ -73,9 +73,15 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 def comes_from_here(scope: Scope) -> bool:
     """Whether a request names this machine as host, and no page of another origin sent it."""
-    host = urlsplit(f"//{header(scope, b'host') or ''}").hostname or ""
     origin = header(scope, b"origin")
-    return is_loopback(host) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
+    return _names_us(f"//{header(scope, b'host') or ''}") and (origin is None or _names_us(origin))
+
+
+def _names_us(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:  # brackets that enclose no address
+        return False
 
 
 def listen(host: str, port: int) -> socket.socket:

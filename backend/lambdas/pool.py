@@ -120,7 +120,10 @@ class Pool:
 
     def _new(self) -> Worker:
         self._check_open()
-        worker = Worker(self.function, self._starts, self._log_sink)
+        try:
+            worker = Worker(self.function, self._starts, self._log_sink)
+        except OSError as error:  # no pipe for its output: too many files are open
+            raise ServiceFault(f"Function {self.function.name}: no worker could be started: {error}") from error
         self._workers.add(worker)
         return worker
 

@@ -40,6 +40,8 @@ from backend.lambdas.invocation import (
 LOOPBACK = "127.0.0.1"
 API = "/2018-06-01/runtime/"
 INIT_LIMIT_S = 10.0
+PIPE_BYTES = 65_536  # what a pipe holds
+MAX_READS = 16  # at a time: a function that prints without end must not keep us from everything else
 LogSink = Callable[[str, bytes], None]
 
 
@@ -81,14 +83,15 @@ class Output:
         return bytes(self._tail[-LOG_TAIL_BYTES:])
 
     def drain(self) -> None:
-        """Take all that has been written so far: what a handler printed before it answered is in the pipe by now."""
+        """Take what has been written so far: what a handler printed before it answered is in the pipe by now."""
         with suppress(BlockingIOError):
-            while self._read_end >= 0 and (part := os.read(self._read_end, 65_536)):
+            for _ in range(MAX_READS):
+                part = os.read(self._read_end, PIPE_BYTES) if self._read_end >= 0 else b""
+                if not part:
+                    self.close()  # nobody can write any more
+                    return
                 # The runtime separates the lines of one message by carriage returns.
                 self._add(part.replace(b"\r", b"\n"))
-                if len(part) < 65_536:
-                    return
-            self.close()  # nobody can write any more
 
     def started(self) -> None:
         """The process has the writing end; give up ours."""
@@ -147,10 +150,10 @@ class Worker:
         self._current = invocation
         if self._process is None:
             init_s, failure = await self._begin()
+            report = f"Init Duration: {init_s * 1000:.2f} ms\t"
             if failure:
                 self._output.note(f"START RequestId: {invocation.id} Version: {VERSION}")
-                return self._finish(invocation, failure, f"Init Duration: {init_s * 1000:.2f} ms\t", init_s)
-            report = f"Init Duration: {init_s * 1000:.2f} ms\t"
+                return self._finish(invocation, failure, report, init_s)
         elif self._is_dead() or await self._until_it_polls(self.function.timeout_s):
             raise WorkerGone
         else:

@@ -54,7 +54,8 @@ def boom(event, context):
 
 
 def nap(event, context):
-    """Wait until the file appears."""
+    """Say that it runs, by a file; wait until another file appears."""
+    open(event["until"] + "." + context.aws_request_id, "w").close()
     while not os.path.exists(event["until"]):
         time.sleep(0.01)
     return os.getpid()
@@ -68,6 +69,11 @@ def leave(event, context):
     if event["how"] == "hang":
         time.sleep(600)
     os._exit(event["how"])
+
+
+def flood(event, context):
+    while True:
+        os.write(1, b"x" * 60000 + b"\\n")
 
 
 def huge(event, context):

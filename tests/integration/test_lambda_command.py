@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from backend.cli.commands import app
+from backend.cli.lambda_serve import Asked, functions
 from tests.integration.lambda_service import client, write_handlers
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,23 @@ def test_serve_says_what_it_serves_and_stops_with_its_workers(folder: Path, monk
         assert "[say] for the operator\n" in stderr
         assert "Traceback" not in stderr
         assert not psutil.pid_exists(told["pid"])
+
+
+def test_groups_get_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from `.env`, and in the one spelling that handlers read; a command line has the last word."""
+    Path(".env").write_text("PF360_API_URL=http://127.0.0.1:9/api\nPF360_ADMIN_SECRET=steers\nPF360_READ_RETRIES=3\n")
+    monkeypatch.setenv("CONFIRM_SCHEDULE_FLAG", "false")
+    monkeypatch.setenv("UNRELATED", "kept here")
+    with functions(Asked(("notes",), env=("PF360_READ_RETRIES=0",))) as [notes]:
+        given = dict(notes.environment)
+        offices = json.loads(Path(given.pop("DIRECTORY_JSON")).read_text())
+    assert offices["locations"]
+    expected = {
+        "PF360_API_URL": "http://127.0.0.1:9/api",
+        "PF360_READ_RETRIES": "0",
+        "CONFIRM_SCHEDULE_FLAG": "0",
+    }
+    assert {name: value for name, value in given.items() if name.startswith(("PF360", "CONFIRM", "UN"))} == expected
 
 
 def test_workers_die_with_a_killed_service(folder: Path) -> None:

@@ -51,6 +51,7 @@ def service(folder: Path) -> Iterator[LocalLambda]:
         *(function(folder, name) for name in ("echo", "say", "boom", "nap", "huge", "append")),
         function(folder, "tell", environment={"GREETING": "hello", "TZ": "America/Chicago"}, memory_mb=256),
         function(folder, "leave", timeout_s=0.5),
+        function(folder, "flood", timeout_s=0.5),
         function(folder, "missing"),
         function(folder, "broken.handler"),
         Function("quitter", folder, "quitter.handler"),
@@ -233,6 +234,15 @@ def test_a_worker_that_hangs_or_ends_takes_along_what_it_started(
         wait_until(lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
 
 
+def test_a_function_that_prints_without_end_is_stopped_as_any_other(aws: Any) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        flood = threads.submit(aws.invoke, FunctionName="flood", LogType="Tail")
+        assert call(aws, "echo", "meanwhile") == "meanwhile"
+        answer = flood.result(timeout=20)
+    assert json.loads(answer["Payload"].read())["errorType"] == "Sandbox.Timedout"
+    assert b" Task timed out after 0.50 seconds" in base64.b64decode(answer["LogResult"])
+
+
 def test_an_answer_of_more_than_six_megabytes_is_a_function_error(aws: Any) -> None:
     answer = aws.invoke(FunctionName="huge", Payload=json.dumps({"size": 6_291_556}))
     body = json.loads(answer["Payload"].read())
@@ -297,26 +307,21 @@ def test_a_payload_has_a_limit(aws: Any, kind: str, limit: int) -> None:
 
 
 def test_more_calls_than_workers_are_refused_and_run_when_one_is_free(aws: Any, tmp_path: Path) -> None:
+    event = {"until": str(tmp_path / "go")}
     with ThreadPoolExecutor(2) as threads:
-        busy = [threads.submit(call, aws, "nap", {"until": str(tmp_path / "go")}) for _ in range(2)]
-
-        def refused() -> bool:
-            # A path that exists, so that a call which is let through returns at once.
-            try:
-                call(aws, "nap", {"until": str(tmp_path)})
-            except aws.exceptions.TooManyRequestsException:
-                return True
-            return False
-
-        wait_until(refused)
-        error = refusal(aws, FunctionName="nap")
-        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 429
-        assert error.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
-        assert call(aws, "echo", 1) == 1  # another function has workers of its own
-        (tmp_path / "go").touch()
+        busy = [threads.submit(call, aws, "nap", event) for _ in range(2)]
+        try:
+            wait_until(lambda: len(list(tmp_path.glob("go.*"))) == 2)
+            error = refusal(aws, FunctionName="nap", Payload=json.dumps(event))
+            assert isinstance(error, aws.exceptions.TooManyRequestsException)
+            assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 429
+            assert error.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+            assert call(aws, "echo", 1) == 1  # another function has workers of its own
+        finally:
+            (tmp_path / "go").touch()
         pids = {future.result() for future in busy}
     assert len(pids) == 2
-    assert call(aws, "nap", {"until": str(tmp_path)}) in pids
+    assert call(aws, "nap", event) in pids
 
 
 def test_an_unknown_invocation_type_or_path_is_refused(service: LocalLambda) -> None:
@@ -328,7 +333,9 @@ def test_an_unknown_invocation_type_or_path_is_refused(service: LocalLambda) -> 
         assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
 
 
-@pytest.mark.parametrize("headers", [{"host": "functions.example"}, {"origin": "https://page.example"}])
+@pytest.mark.parametrize(
+    "headers", [{"host": "functions.example"}, {"host": "[::"}, {"origin": "https://page.example"}, {"origin": "null"}]
+)
 def test_calls_from_pages_and_under_other_names_are_refused(service: LocalLambda, headers: dict[str, str]) -> None:
     answer = httpx.post(f"{service.url}/2015-03-31/functions/echo/invocations", headers=headers)
     assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (403, "AccessDeniedException")

@@ -67,6 +67,7 @@ def make_targets() -> set[str]:
 def test_every_command_that_is_named_exists(document: Path) -> None:
     code = code_in(document.read_text("utf-8"))
     commands = {each.name or (each.callback.__name__ if each.callback else "") for each in app.registered_commands}
+    commands |= {each.name for each in app.registered_groups if each.name}
     assert {target for _, target in MAKE.findall(code)} <= make_targets()
     assert set(OUTCROP.findall(code)) <= commands
 

@@ -14,6 +14,7 @@ from backend.lambdas.functions import (
     UnusableFunction,
     group_folder,
     groups,
+    named_environment,
     parse_function,
     passed_environment,
     resolve,
@@ -58,22 +59,21 @@ def test_the_environment_is_passed_by_name_only() -> None:
         "PF360_API_URL": "http://127.0.0.1:1",
         "PF360_JWT_SECRET": "signs",
         "PF360_ADMIN_SECRET": "steers",
+        "CONFIRM_SCHEDULE_FLAG": "0",
         "AWS_PROFILE": "p",
         "DATABASE_URL": "postgresql://",
         "LLM_API_KEY": "k",
         "EXTRA": "e",
     }
-    passed = passed_environment(ours, ["EXTRA", "ADDED=a=b", "PF360_API_URL=http://127.0.0.1:2", "EMPTY="])
-    assert passed == {
+    assert passed_environment(ours) == {
         "PATH": "/bin",
-        "PF360_API_URL": "http://127.0.0.1:2",
+        "PF360_API_URL": "http://127.0.0.1:1",
+        "CONFIRM_SCHEDULE_FLAG": "0",
         "AWS_PROFILE": "p",
-        "EXTRA": "e",
-        "ADDED": "a=b",
-        "EMPTY": "",
     }
+    assert named_environment(ours, ["EXTRA", "ADDED=a=b", "EMPTY="]) == {"EXTRA": "e", "ADDED": "a=b", "EMPTY": ""}
     with pytest.raises(UnusableFunction, match="--env OTHER: it is not set here"):
-        passed_environment(ours, ["OTHER"])
+        named_environment(ours, ["OTHER"])
 
 
 def test_what_the_platform_sets_cannot_be_overridden(tmp_path: Path) -> None:
