@@ -93,7 +93,7 @@ def from_text(text: str, schema: JsonObject, root: JsonObject) -> Any:
         return text
     value = _from_json(text)
     if value is not _UNREAD and (types is None or _is_one_of(value, types)):
-        return value
+        return _whole(value, types)
     if types is None:
         return text
     kinds = types - {"null"}
@@ -105,19 +105,23 @@ def fitted(value: Any, schema: JsonObject, root: JsonObject) -> Any:
     """A value as its schema wants it, where only the notation differs: `"5"` for 5, 5 for the id `"5"`."""
     types = types_of(schema, root)
     if types is None or _is_one_of(value, types):
-        return value
+        return _whole(value, types)
     if isinstance(value, str):
         bare = "array" in types and not value.lstrip().startswith("[")  # a text alone is no list of one
         return value if bare else from_text(value, schema, root)
-    if isinstance(value, int) and not isinstance(value, bool) and types - {"null"} == frozenset({"string"}):
-        return str(value)
-    return int(value) if isinstance(value, float) and value.is_integer() and "integer" in types else value
+    number_as_text = isinstance(value, int) and not isinstance(value, bool) and types - {"null"} == frozenset({"string"})
+    return str(value) if number_as_text else value
 
 
 def _is_one_of(value: Any, types: frozenset[str]) -> bool:
     kind = json_type(value)
     whole = isinstance(value, float) and value.is_integer()
     return kind in types or (kind == "integer" and "number" in types) or (whole and "integer" in types)
+
+
+def _whole(value: Any, types: frozenset[str] | None) -> Any:
+    """5.0 as 5 where only whole numbers are wanted."""
+    return int(value) if isinstance(value, float) and types and "number" not in types else value
 
 
 def _from_json(text: str) -> Any:
