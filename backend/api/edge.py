@@ -79,7 +79,7 @@ class Edge:
             return 403, "origin", "Pages of other origins may not call this server."
         if headers.get(b"sec-fetch-site") == b"cross-site" and origin not in self._origins:
             return 403, "origin", "Pages of other sites may not call this server."
-        if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
+        if scope["method"] != "DELETE" and not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
             return 415, "content-type", CODES[415][1]
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > MAX_BODY_BYTES:

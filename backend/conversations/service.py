@@ -258,13 +258,14 @@ class ConversationService:
         meant = f"{request.text}\x00{decision.pending_id if decision else ''}\x00{decision.confirm if decision else ''}"
         if request.call and not decision:
             meant += f"\x00{to_json_text([request.call.tool, sorted(request.call.args.items())])}"
-        name = request.external_id and f"session:{request.external_id}"
-        if not name and request.idempotency_key:
-            name = f"key:{request.idempotency_key}"
+        if request.external_id:
+            known = conversation_of(caller, request.external_id)
+        else:
+            known = named(caller, f"key:{request.idempotency_key}") if request.idempotency_key else uuid7()
         return NewTurn(
             turn_id=uuid7(),
             message_id=uuid7(),
-            conversation_id=request.conversation_id or (named(caller, name) if name else uuid7()),
+            conversation_id=request.conversation_id or known,
             text=request.text,
             request_hash=hashlib.sha256(meant.encode()).hexdigest(),
             agent=self._agent.name,
@@ -488,6 +489,11 @@ class ConversationService:
 def named(caller: Principal, name: str) -> UUID:
     """The id of a conversation that the caller's client has named; nobody else's name leads to it."""
     return uuid5(NAMED, f"{caller.tenant}\x00{caller.subject}\x00{name}")
+
+
+def conversation_of(caller: Principal, external_id: str) -> UUID:
+    """The conversation that a session id of the client's own choosing stands for."""
+    return named(caller, f"session:{external_id}")
 
 
 def answered(messages: list[Message]) -> list[Message]:
