@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import lambdas
+from backend.cli import effects, lambdas
 
 app = typer.Typer(
     name="outcrop",
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(lambdas.app, name="lambda")
+app.add_typer(effects.app, name="effects")
 
 
 @app.command()

@@ -1,13 +1,14 @@
 """Both stores of one data folder, started side by side and stopped together."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.embedded.data_folder import owned_folder
-from backend.embedded.postgres import EmbeddedPostgres
+from backend.embedded.data_folder import LOOPBACK, EmbeddedError, owned_folder
+from backend.embedded.postgres import DATABASE, ROLE, EmbeddedPostgres
 from backend.embedded.redis import EmbeddedRedis
 
 
@@ -18,6 +19,29 @@ class Stores:
     database_url: str
     redis_url: str
     started: tuple[str, ...]
+
+
+def known_database_url(data_dir: Path) -> str:
+    """URL of the PostgreSQL that was last started in `data_dir`, whether or not it still runs.
+
+    Raises:
+        EmbeddedError: none was ever started there, or its password cannot be read.
+    """
+    folder = data_dir.absolute()
+    try:
+        port = int((folder / "postgres.port").read_text())
+        password = json.loads((folder / "postgres.json").read_text())[ROLE]
+    except FileNotFoundError as error:
+        raise EmbeddedError(
+            f"No PostgreSQL of ours was started in the data folder {folder}.",
+            "Set DATABASE_URL, or name the folder of the running service with OUTCROP_DATA_DIR.",
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise EmbeddedError(
+            f"The password of the database in {folder} cannot be read: {error!r}.",
+            "Run this as the user who runs the service, or set DATABASE_URL.",
+        ) from error
+    return f"postgresql://{ROLE}:{password}@{LOOPBACK}:{port}/{DATABASE}"
 
 
 @asynccontextmanager

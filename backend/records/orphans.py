@@ -14,7 +14,9 @@ import orjson
 
 from agent.transcript import JsonObject
 from backend.identity.principal import Principal
-from backend.records.database import Database, to_json_text
+from backend.records import effects
+from backend.records.database import Database
+from backend.records.effects import Seen
 from tools.contract import ToolResult
 
 
@@ -71,23 +73,6 @@ async def claim(db: Database, min_age_s: float, lease_s: float, limit: int) -> l
     ]
 
 
-# The update of the conversation waits for, and then sees, a turn that begins meanwhile (it counts `last_turn` up).
-_SETTLE = """
-WITH c AS (
-    UPDATE conversations SET last_audit = last_audit + 1
-    WHERE id = $2 AND last_turn = $4
-      AND EXISTS (SELECT FROM tool_calls WHERE id = $1 AND status = 'intended' AND looks = $3)
-    RETURNING id, tenant, last_audit
-), k AS (
-    UPDATE tool_calls SET status = $5, result = $6, upstream_status = $7, settled_at = now()
-    FROM c WHERE tool_calls.id = $1 AND tool_calls.status = 'intended' AND tool_calls.looks = $3
-    RETURNING turn_id
-)
-INSERT INTO audit_events (conversation_id, seq, tenant, turn_id, actor, type, body)
-SELECT c.id, c.last_audit, c.tenant, k.turn_id, 'reconciler', $8, $9 FROM c, k
-RETURNING seq"""
-
-
 async def settle(db: Database, orphan: Orphan, result: ToolResult, audit_type: str) -> bool:
     """Record the outcome and its audit entry in one commit; False when it is not ours to settle any more."""
     body: dict[str, Any] = {
@@ -98,16 +83,5 @@ async def settle(db: Database, orphan: Orphan, result: ToolResult, audit_type: s
         "effect_key": orphan.effect_key,
         "looks": orphan.look,
     }
-    row = await db.row(
-        _SETTLE,
-        orphan.id,
-        orphan.conversation_id,
-        orphan.look,
-        orphan.last_turn,
-        result.status,
-        to_json_text(result.data),
-        result.upstream_status,
-        audit_type,
-        to_json_text(body),
-    )
-    return row is not None
+    seen = Seen(orphan.id, orphan.conversation_id, orphan.last_turn, "intended", orphan.look)
+    return await effects.settle(db, seen, result, "reconciler", audit_type, body)
