@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -75,5 +76,13 @@ def _too_slow(archive: Archive, cold: ColdStart) -> list[str]:
     slowest = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in cold.slowest)
     return [
         f"{archive.path} takes at least {cold.least_cpu_s:.2f} s of CPU to import, of {MAX_IMPORT_CPU_S:g} allowed. "
-        f"Slowest: {slowest}"
+        f"Slowest: {slowest}{_excuse()}"
     ]
+
+
+def _excuse() -> str:
+    """Processors that are shared lengthen CPU time too."""
+    load = os.getloadavg()[0]
+    return (
+        f". This machine is busy (load {load:.1f}): build again when it is not" if load > (os.cpu_count() or 1) else ""
+    )

@@ -42,8 +42,16 @@ def interpreter_for(archive: Archive) -> str | None:
     """A Python on this machine that can run the archive, None without one."""
     if sys.platform != "linux" or platform.machine() != MACHINES[archive.arch]:
         return None
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return sys.executable if own == archive.python else shutil.which(f"python{archive.python}")
+    for found in (sys.executable, shutil.which(f"python{archive.python}")):
+        if found and _version(found) == archive.python:
+            return found
+    return None
+
+
+def _version(interpreter: str) -> str:
+    """Its major and minor version; a program of that name may also be a switch that leads nowhere."""
+    code = "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')"
+    return subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def measure(archive: Archive, interpreter: str, runs: int = 5) -> ColdStart:
@@ -65,7 +73,7 @@ def measure(archive: Archive, interpreter: str, runs: int = 5) -> ColdStart:
 
 def _run(interpreter: str, options: list[str], code: str, folder: str) -> subprocess.CompletedProcess[str]:
     command = [interpreter, "-I", "-S", "-B", *options, "-c", code, folder]
-    done = subprocess.run(command, cwd=folder, env={}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ImportFails("\n".join(done.stderr.strip().splitlines()[-3:]))
     return done

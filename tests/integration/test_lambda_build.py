@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,18 @@ def test_the_handler_imports_from_the_archive_alone(archives: list[Archive], tmp
         measure(Archive("information", HERE, PYTHON, incomplete, {}), interpreter)
 
 
+def test_an_archive_for_another_python_or_processor_is_not_measured(
+    archives: list[Archive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shim = tmp_path / "python3.99"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert interpreter_for(replace(archives[0], python="3.99")) is None
+    other: Arch = "arm64" if HERE == "x86_64" else "x86_64"
+    assert interpreter_for(replace(archives[0], arch=other)) is None
+
+
 def test_the_unpacked_archive_runs_as_a_function(
     archives: list[Archive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,12 +132,16 @@ def test_the_unpacked_archive_runs_as_a_function(
 def test_a_budget_that_is_exceeded_is_said_with_what_is_largest(
     archives: list[Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     cold = ColdStart(0.9, 0.8, 0.7, [("pydantic", 0.3), ("tools", 0.2)])
     assert lambda_build.troubles(archives[0], None) == []
     assert lambda_build.troubles(archives[0], cold) == [
         f"{archives[0].path} takes at least 0.70 s of CPU to import, of 0.6 allowed. "
         "Slowest: pydantic 0.30 s, tools 0.20 s"
     ]
+    monkeypatch.setattr(os, "getloadavg", lambda: (999.0, 0.0, 0.0))
+    assert lambda_build.troubles(archives[0], cold)[0].endswith("(load 999.0): build again when it is not")
+
     monkeypatch.setattr(lambda_build, "MAX_BYTES", 1_000_000)
     [too_large] = lambda_build.troubles(archives[0], None)
     assert "MB of 1 allowed. Largest: pydantic_core" in too_large

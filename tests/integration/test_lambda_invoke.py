@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -262,6 +263,17 @@ def test_a_worker_killed_between_two_calls_is_replaced_unseen(aws: Any) -> None:
     second = aws.invoke(FunctionName="tell")
     assert "FunctionError" not in second
     assert json.loads(second["Payload"].read())["pid"] != first
+
+
+def test_a_worker_that_cannot_be_started_is_our_own_fault(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running([function(folder, "echo")]) as service:
+        aws = client(service.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere/python")
+            error = refusal(aws, FunctionName="echo")
+        assert isinstance(error, aws.exceptions.ServiceException)
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+        assert (error.response["Type"], call(aws, "echo", 1)) == ("Service", 1)
 
 
 # Calls that are refused
