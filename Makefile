@@ -38,7 +38,8 @@ fmt: ## Format and fix what can be fixed
 	@$(IN) ruff format .
 	@$(IN) ruff check --fix .
 
-bench: ## Measure a turn beside two bare apps (ARGS="--quick", ARGS="--json figures.json")
+bench: ## Measure tool calls beside boto3, and a turn beside two bare apps (ARGS="--quick", ARGS="--json figures.json")
+	@$(IN) python -m tests.load.bench_tools $(ARGS)
 	@$(IN) python -m tests.load.bench $(ARGS)
 
 frontend: ## Build the page into backend/static when its sources changed
