@@ -11,10 +11,11 @@ from uuid import UUID
 
 import orjson
 
+from agent.call_context import call_context
 from agent.ports import Earlier, EffectKey
 from agent.transcript import JsonObject, ToolCall
 from agent.turn import Turn
-from tools.contract import Prepared, ToolError, ToolResult
+from tools.contract import Prepared, ToolContext, ToolError, ToolResult
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ async def run_effect(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolR
 
 async def _execute(turn: Turn, prepared: Prepared, effect: EffectKey) -> ToolResult:
     try:
-        return await turn.toolbox.execute(prepared, replace(turn.tools, effect_key=effect.key))
+        return await turn.toolbox.execute(prepared, _context(turn, effect))
     except ToolError as error:
         return error.result()
 
@@ -68,8 +69,7 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     """
     turn.note("effect_interrupted", tool=effect.tool, key=effect.key, state=earlier.state)
     try:
-        context = replace(turn.tools, effect_key=effect.key)
-        found = await turn.toolbox.reconcile(effect.tool, effect.args, context)
+        found = await turn.toolbox.reconcile(effect.tool, effect.args, _context(turn, effect))
     except ToolError:
         return _unknown(turn)
     if (found is None or found.status == "error") and effect.pending_id is not None:
@@ -77,6 +77,10 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     if found is None or found.status != "ok":
         return _unknown(turn)
     return found
+
+
+def _context(turn: Turn, effect: EffectKey) -> ToolContext:
+    return call_context(turn, effect.call_id, effect.tool, effect.args, effect.key)
 
 
 def _completed(result: ToolResult, read_out: JsonObject) -> ToolResult:

@@ -7,7 +7,8 @@ OutcropError
 ├── NotFound                  unknown, or somebody else's: the same answer for both
 ├── Conflict
 │   ├── ConversationBusy      another turn of this conversation is running
-│   └── PendingSettled        the pending action was decided already, replaced or has expired
+│   ├── PendingSettled        the pending action was decided already, replaced or has expired
+│   └── ClientActionSettled   the client's result came too late, or after another one
 ├── IdempotencyMismatch       the same key came with another body
 ├── TurnLimit                 a budget of the turn was used up (calls, steps, time)
 ├── ModelError                the model route failed
@@ -92,6 +93,13 @@ class PendingSettled(Conflict):
 
     code = "pending_settled"
     user_hint = "This question is no longer open."
+
+
+class ClientActionSettled(Conflict):
+    """A client's result came too late, or after another one."""
+
+    code = "client_action_settled"
+    user_hint = "Nobody waits for this any more."
 
 
 class IdempotencyMismatch(OutcropError):

@@ -87,12 +87,17 @@ class ConfirmationRequired(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientActionRequired(Event):
-    """The client itself has to run this call (return of control)."""
+    """The client itself has to run this call, and to post the result (return of control).
+
+    Said again, with the same `action_id`, when another process goes on with the turn.
+    """
 
     type: Literal["client_action_required"] = "client_action_required"
+    action_id: UUID
     call_id: str
     tool: str
     args: JsonObject
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

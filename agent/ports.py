@@ -76,6 +76,37 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCall:
+    """A call that the client has to run. `key` names it, also when the turn is run again."""
+
+    key: str
+    call_id: str
+    tool: str
+    args: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAction:
+    """A call as it was handed to the client. `left_s` is how long its result is still waited for; 0: it is settled."""
+
+    action_id: UUID
+    expires_at: datetime
+    left_s: float
+
+
+class ClientDesk(Protocol):
+    """Hands calls to the client of this turn's conversation; durable, and each key once."""
+
+    async def open(self, call: ClientCall, wait_s: float) -> ClientAction:
+        """Commit the call, with at most `wait_s` for its result; the same key again is the same action."""
+        ...
+
+    async def result(self, action: ClientAction) -> JsonObject | None:
+        """Wait for the client's result; None when none came in time, and none is taken any more."""
+        ...
+
+
 @dataclass(slots=True)
 class CallRecord:
     """One tool call of the turn, for the record."""
@@ -135,5 +166,6 @@ class TurnInput:
     ledger: Ledger
     decision: Decision | None = None
     call: DirectCall | None = None  # with a decision: the call that asked the question
+    clients: ClientDesk | None = None
     first_seq: int = 0
     channel: Literal["chat", "sms", "voice"] = "chat"

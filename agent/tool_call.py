@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from agent.call_context import call_context
 from agent.dates import DateError, TimeError, parse_day, parse_time
 from agent.effects import effect_key, run_effect, unbroken
 from agent.errors import TurnLimit
@@ -192,7 +193,7 @@ async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: s
     turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=prepared.args)
     started = datetime.now(UTC), time.perf_counter()
     try:
-        result = await turn.toolbox.execute(prepared, turn.tools)
+        result = await turn.toolbox.execute(prepared, call_context(turn, call.id, call.name, prepared.args))
     except ToolError as error:
         result = error.result()
     turn.record_call(

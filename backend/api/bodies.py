@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 MAX_MESSAGE_CHARS = 2000
@@ -16,6 +17,14 @@ def _some_text(value: str) -> str:
     if "\x00" in value:
         raise ValueError("must not contain NUL characters")
     return value
+
+
+def _storable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = orjson.loads(orjson.dumps(value))
+    except TypeError as error:  # a number of more than 64 bits, half a surrogate pair, too deep
+        raise ValueError("must hold numbers of 64 bits, Unicode text, and no more than 254 levels") from error
+    return read
 
 
 MessageText = Annotated[
@@ -40,6 +49,16 @@ class DecisionIn(BaseModel):
     session_id: UUID
     pending_id: UUID
     decision: Literal["confirm", "decline"]
+
+
+class ClientActionIn(BaseModel):
+    """What came of a call that the client ran; `{ok: false, user_hint}` when it could not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session_id: UUID
+    action_id: UUID
+    result: Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class PrototypeClient(BaseModel):

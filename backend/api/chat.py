@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from agent.errors import InvalidRequest
 from agent.ports import Decision
 from backend.api import sse
-from backend.api.bodies import DecisionIn, MessageIn
+from backend.api.bodies import ClientActionIn, DecisionIn, MessageIn
 from backend.api.caller import Caller, Parts
 from backend.api.views import (
     ConversationList,
@@ -59,9 +59,9 @@ def json(body: Any) -> Response:
 
 @router.post("/chat", response_model=Answer, tags=["chat"])
 async def send_message(message: MessageIn, caller: Caller, parts: Parts, key: IdempotencyKey = None) -> Response:
-    """Send one user message and wait for the whole answer."""
+    """Send one user message and wait for the answer: whole, or as far as it comes without the client's help."""
     turn = await parts.service.submit(caller, TurnRequest(message.message, message.session_id, key))
-    return json(await whole(turn))
+    return json(await so_far(turn))
 
 
 @router.post("/chat/stream", response_class=StreamingResponse, responses=EVENT_STREAM, tags=["chat"])
@@ -90,7 +90,21 @@ async def replay_turn(
 async def decide(decision: DecisionIn, caller: Caller, parts: Parts) -> Response:
     """The button under a question. Pressing it twice is pressing it once; the other button comes too late (409)."""
     wanted = Decision(decision.pending_id, decision.decision == "confirm")
-    return json(await whole(await parts.service.decide(caller, decision.session_id, wanted)))
+    return json(await so_far(await parts.service.decide(caller, decision.session_id, wanted)))
+
+
+@router.post("/chat/client-actions", response_model=Answer, tags=["chat"])
+async def answer_client_action(given: ClientActionIn, caller: Caller, parts: Parts) -> Response:
+    """The result of a call that the client ran; the rest of the turn. The same result twice is fine, another is 409."""
+    turn = await parts.service.answer_action(caller, given.session_id, given.action_id, given.result)
+    return json(await so_far(turn, given.action_id))
+
+
+async def so_far(turn: Turn, beside: UUID | None = None) -> Answer:
+    """Wait until a turn ends, or waits for its client to run something other than `beside`, and fold it."""
+    frames = await turn.halted(beside)
+    pending = await turn.pending() if frames and frames[-1].is_final else ()
+    return answer(turn.conversation_id, turn.turn_id, frames, pending)
 
 
 async def whole(turn: Turn) -> Answer:

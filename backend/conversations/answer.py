@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from agent.errors import OutcropError
 from agent.events import (
     Citation,
+    ClientActionRequired,
     ConfirmationRequired,
     TextDelta,
     ToolFinished,
@@ -43,6 +44,17 @@ class OpenQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitedAction:
+    """A call that the client has to run, and to post the result of, before `expires_at`."""
+
+    action_id: UUID
+    call_id: str
+    tool: str
+    args: dict[str, Any]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A passage that the answer rests on."""
 
@@ -55,7 +67,7 @@ class Source:
 
 @dataclass(slots=True)
 class Answer:
-    """What a turn came to. `failure` is set when it failed or was cancelled."""
+    """What a turn came to. With `client_actions` it is not over: it waits for the client to run them."""
 
     session_id: UUID
     turn_id: UUID
@@ -64,6 +76,7 @@ class Answer:
     specialist: str = ""
     tool_calls: list[CallMade] = field(default_factory=list)
     pending_actions: list[OpenQuestion] = field(default_factory=list)
+    client_actions: list[AwaitedAction] = field(default_factory=list)
     citations: list[Source] = field(default_factory=list)
     parts: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +109,7 @@ CLASSES = _all_below(OutcropError)
 
 
 def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Sequence[PendingAction]) -> Answer:
-    """Fold a finished turn; `TurnDidNotComplete` when it failed or was cancelled."""
+    """Fold a turn that has ended, or waits for its client; `TurnDidNotComplete` when it failed or was cancelled."""
     result = Answer(session_id, turn_id)
     texts: list[str] = []
     calls: dict[str, CallMade] = {}
@@ -118,8 +131,28 @@ def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Se
                 result.usage, result.timings = end.usage, end.timings
             case TurnFailed() | TurnCancelled() as failure:
                 raise TurnDidNotComplete(session_id, turn_id, failure)
+    if not result.status:
+        result.status, result.text = "waiting", "".join(texts)
+        result.client_actions = [
+            AwaitedAction(each.action_id, each.call_id, each.tool, each.args, each.expires_at)
+            for each in awaited(frames)
+        ]
     result.tool_calls = list(calls.values())
     result.pending_actions = [
         OpenQuestion(each.pending_id, each.tool, each.args, each.summary, each.expires_at) for each in pending
     ]
     return result
+
+
+def awaited(frames: Sequence[Frame], beside: UUID | None = None) -> list[ClientActionRequired]:
+    """The calls that the turn waits for its client to run, but for `beside`; none when the turn is over."""
+    waiting: dict[UUID, ClientActionRequired] = {}
+    for each in frames:
+        match each.event:
+            case ClientActionRequired() as asked:
+                waiting[asked.action_id] = asked
+            case ToolFinished(call_id=call_id):
+                waiting = {key: asked for key, asked in waiting.items() if asked.call_id != call_id}
+    now = datetime.now(UTC)
+    over = bool(frames) and frames[-1].is_final
+    return [] if over else [w for w in waiting.values() if w.action_id != beside and w.expires_at > now]

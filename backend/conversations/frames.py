@@ -17,6 +17,7 @@ _READ: dict[str, Any] = {
     "turn_id": UUID,
     "conversation_id": UUID,
     "pending_id": UUID,
+    "action_id": UUID,
     "at": datetime.fromisoformat,
     "expires_at": datetime.fromisoformat,
 }

@@ -10,6 +10,7 @@ import structlog
 
 from agent.errors import StoreUnavailable
 from backend.clock import ProductClock
+from backend.conversations.client_actions import AnswersOnRecord
 from backend.conversations.service import MakeContext
 from backend.records import orphans
 from backend.records.database import Database
@@ -115,6 +116,7 @@ class Reconciler:
             effect_key=orphan.effect_key,
             effect_at=intended_at,
             conversation_id=str(orphan.conversation_id),
+            client=AnswersOnRecord(self._db, orphan.caller),
         )
 
 

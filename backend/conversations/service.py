@@ -26,6 +26,7 @@ from agent.events import FINAL, TurnCompleted, TurnEvent, TurnFailed
 from agent.ports import Decision, DirectCall, PendingAction, TurnInput, TurnWork
 from agent.transcript import AssistantMessage, Message, ToolMessage, UserMessage
 from backend.clock import ProductClock
+from backend.conversations.client_actions import ClientActions
 from backend.conversations.frames import frame, pack, unpack
 from backend.conversations.history import Recent, RecentTurns
 from backend.conversations.turn import DistantTurn, RunningTurn, Turn
@@ -36,7 +37,7 @@ from backend.records.ids import uuid7
 from backend.records.ledger import LeaseLost, TurnLedger
 from backend.records.turns import Accepted, Ending, Existing, Lease, NewTurn, TakenOver
 from backend.sessions.store import Sessions
-from tools.contract import CallbackStore, ToolContext, ToolState
+from tools.contract import CallbackStore, JsonObject, ToolContext, ToolState
 
 log = structlog.get_logger(__name__)
 
@@ -146,6 +147,7 @@ class ConversationService:
         self._limits = limits
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{uuid7().hex[-8:]}"
         self._recent = RecentTurns()
+        self._clients = ClientActions(db)
         self._running: dict[UUID, tuple[RunningTurn, asyncio.Task[None]]] = {}
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
@@ -165,6 +167,7 @@ class ConversationService:
         tasks = [task for _, task in self._running.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=drain_s)
+        self._clients.stop()
         leftover = [task for task in (*tasks, self._reaper, *self._side_tasks) if task and not task.done()]
         for task in leftover:
             task.cancel()
@@ -242,6 +245,17 @@ class ConversationService:
         state = await conversations.pending_action(self._db, caller, conversation_id, pending_id)
         settled = state.turn_id is not None and state.state in ("confirmed", "declined")
         return await self.attach(caller, state.turn_id) if settled and state.turn_id else None
+
+    async def answer_action(
+        self, caller: Principal, conversation_id: UUID, action_id: UUID, result: JsonObject
+    ) -> Turn:
+        """The result of a call that the client ran; the turn that waits for it. The same result again is fine.
+
+        Raises:
+            NotFound: no such call in a conversation of this caller.
+            ClientActionSettled: it was answered otherwise, or nobody waits any more.
+        """
+        return await self.attach(caller, await self._clients.answer(caller, conversation_id, action_id, result))
 
     async def attach(self, caller: Principal, turn_id: UUID) -> Turn:
         """A turn of this caller, running or ended; `NotFound` otherwise."""
@@ -362,6 +376,7 @@ class ConversationService:
             ledger=ledger,
             decision=start.decision,
             call=start.call,
+            clients=self._clients.of(caller, start.lease),
             first_seq=running.next_seq,
         )
         final: TurnEvent | None = None

@@ -10,8 +10,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from agent.errors import OutcropError
-from agent.events import ModelStarted, TurnEvent, TurnStarted, Usage
+from agent.events import ClientActionRequired, ModelStarted, TurnEvent, TurnStarted, Usage
 from agent.ports import PendingAction
+from backend.conversations.answer import awaited
 from backend.conversations.frames import Frame, frame, unpack
 from backend.identity.principal import Principal
 from backend.records import conversations
@@ -54,6 +55,10 @@ class Turn(ABC):
             for each in batch:
                 yield each.event
 
+    @abstractmethod
+    async def halted(self, beside: UUID | None = None) -> Sequence[Frame]:
+        """All frames so far, once the turn has ended or waits for its client to run something other than `beside`."""
+
     async def finished(self) -> Sequence[Frame]:
         """All frames, once the turn has ended."""
         return [each async for batch in self.batches() for each in batch]
@@ -78,6 +83,7 @@ class RunningTurn(Turn):
         self.ended = asyncio.Event()  # no more frames from here
         self.closing = False  # its closing transaction is under way
         self.open_questions: Sequence[PendingAction] = ()
+        self._halted = asyncio.Event()  # it has ended, or may wait for its client
         self._followers: set[asyncio.Event] = set()
         self._waking: asyncio.TimerHandle | None = None
         self._max_followers = max_followers
@@ -95,6 +101,8 @@ class RunningTurn(Turn):
     def show(self, made: Frame) -> None:
         """Hand an encoded event to all followers."""
         self.frames.append(made)
+        if isinstance(made.event, ClientActionRequired):
+            self._halted.set()
         if not isinstance(made.event, UNHURRIED):
             self._wake()
         elif self._followers and self._waking is None:
@@ -103,6 +111,7 @@ class RunningTurn(Turn):
     def end(self) -> None:
         """No more frames come from here: the turn has ended, or another replica has taken it over."""
         self.ended.set()
+        self._halted.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -142,6 +151,15 @@ class RunningTurn(Turn):
             async for later in self._elsewhere().ending(sent - 1):
                 yield later
 
+    async def halted(self, beside: UUID | None = None) -> Sequence[Frame]:
+        """See `Turn.halted`; without a follower's work per event."""
+        while not self.ended.is_set():
+            self._halted.clear()
+            if awaited(self.frames, beside):
+                return list(self.frames)
+            await self._halted.wait()
+        return self.frames if self.frames and self.frames[-1].is_final else await self._elsewhere().halted(beside)
+
     async def finished(self) -> Sequence[Frame]:
         """All frames, once the turn has ended; without a follower's work per event."""
         await self.ended.wait()
@@ -151,7 +169,8 @@ class RunningTurn(Turn):
 
     async def pending(self) -> Sequence[PendingAction]:
         """As the closing transaction left them."""
-        return self.open_questions
+        ended_here = bool(self.frames) and self.frames[-1].is_final
+        return self.open_questions if ended_here else await self._elsewhere().pending()
 
 
 class DistantTurn(Turn):
@@ -172,6 +191,15 @@ class DistantTurn(Turn):
     def ending(self, after: int) -> AsyncIterator[Sequence[Frame]]:
         """As `batches`, for a follower who has not seen the final frame, whatever its number."""
         return self._batches(after, owed=True)
+
+    async def halted(self, beside: UUID | None = None) -> Sequence[Frame]:
+        """See `Turn.halted`."""
+        frames: list[Frame] = []
+        async for batch in self.batches():
+            frames += batch
+            if awaited(frames, beside):
+                return frames
+        return await self.finished()
 
     async def finished(self) -> Sequence[Frame]:
         """All frames, as recorded. What was live may stem from a process that had lost the turn."""

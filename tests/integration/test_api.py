@@ -62,8 +62,8 @@ async def test_an_answer_has_its_whole_shape(client: httpx.AsyncClient) -> None:
     """Every key of the contract, and the conversation goes on by its session id."""
     first = await chat(client, "write a note")
     assert set(first) == {
-        "session_id", "turn_id", "status", "text", "specialist", "tool_calls", "pending_actions", "citations", "parts",
-        "usage", "timings",
+        "session_id", "turn_id", "status", "text", "specialist", "tool_calls", "pending_actions", "client_actions",
+        "citations", "parts", "usage", "timings",
     }  # fmt: skip
     assert first["tool_calls"] == [{"tool": "confirm_appointment", "args": {"project_id": "410001"}, "status": "ok"}]
     assert first["parts"][0]["type"] == "receipt"

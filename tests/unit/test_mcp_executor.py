@@ -326,7 +326,7 @@ async def test_over_http_a_restarted_server_is_found_again(mount: Mount, log: Pa
     config = {**program(log), "stdio": None, "url": f"http://127.0.0.1:{port}/mcp"}
     with served(SERVER, str(log), str(port)):
         await accepting(port)
-        executor = await mount({"authorization": "Bearer abc"}, **config)
+        executor = await mount(headers={"authorization": "Bearer abc"}, **config)
         assert (await call(executor, "add", a=1, b=2)).data["sum"] == 3
         assert (await call(executor, "who_asks")).data["authorization"] == "Bearer abc"
     effect = await executor.prepare("site_door_unlock", {"door": "north"}, context())

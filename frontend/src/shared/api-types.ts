@@ -16,15 +16,17 @@ export interface Citation {
   score: number;
 }
 
-/** The client itself has to run this call (return of control). */
+/** The client itself has to run this call, and to post the result (return of control). Said again, with the same `action_id`, when another process goes on with the turn. */
 export interface ClientActionRequired {
   turn_id: string;
   seq: number;
   at: string;
   type: "client_action_required";
+  action_id: string;
   call_id: string;
   tool: string;
   args: JsonObject;
+  expires_at: string;
 }
 
 /** A gated call was stored; it runs only after an explicit yes to `summary`. */
@@ -189,7 +191,7 @@ export interface Usage {
 
 export type TurnEvent = TurnStarted | ModelStarted | TextDelta | ReasoningDelta | ToolRequested | ConfirmationRequired | ClientActionRequired | ToolStarted | ToolFinished | RetrievalFinished | Citation | RouteChanged | Usage | TurnCompleted | TurnFailed | TurnCancelled;
 
-/** What a turn came to. `failure` is set when it failed or was cancelled. */
+/** What a turn came to. With `client_actions` it is not over: it waits for the client to run them. */
 export interface Answer {
   session_id: string;
   turn_id: string;
@@ -198,10 +200,20 @@ export interface Answer {
   specialist?: string;
   tool_calls?: CallMade[];
   pending_actions?: OpenQuestion[];
+  client_actions?: AwaitedAction[];
   citations?: Source[];
   parts?: JsonObject[];
   usage?: JsonObject;
   timings?: JsonObject;
+}
+
+/** A call that the client has to run, and to post the result of, before `expires_at`. */
+export interface AwaitedAction {
+  action_id: string;
+  call_id: string;
+  tool: string;
+  args: JsonObject;
+  expires_at: string;
 }
 
 /** One tool call with its effective arguments. */
@@ -209,6 +221,13 @@ export interface CallMade {
   tool: string;
   args: JsonObject;
   status: string;
+}
+
+/** What came of a call that the client ran; `{ok: false, user_hint}` when it could not. */
+export interface ClientActionIn {
+  session_id: string;
+  action_id: string;
+  result: JsonObject;
 }
 
 /** One page, newest first; `next` is the cursor of the next one, null at the end. */
