@@ -73,10 +73,9 @@ class Pool:
     async def reap(self) -> None:
         """Stop workers that have had nothing to do for too long, and those that ended meanwhile."""
         now = time.monotonic()
-        for worker in list(self._available):
-            if worker.pid is None or now - worker.idle_since >= self._idle_s:
-                self._available.remove(worker)
-                await self._discard(worker)
+        due = [each for each in self._available if each.pid is None or now - each.idle_since >= self._idle_s]
+        self._available = [each for each in self._available if each not in due]
+        await asyncio.gather(*(self._discard(worker) for worker in due))
 
     async def close(self, grace_s: float) -> None:
         """Refuse new calls, give running ones a moment, kill all workers. Events that still wait are dropped."""
