@@ -182,7 +182,7 @@ async def respond(event: JsonObject, actions: Iterable[Action], ctx: ToolContext
         raise BadEvent(f"action group {call.operation.group} has no action {wanted}")
     runner = InProcess(known.values())
     if operation is None:
-        return _for_bedrock(call, await _called(runner, action, call, ctx), ctx)
+        return _for_bedrock(call, action, await _called(runner, action, call, ctx), ctx)
     body = await _step(operation, runner, action, call, ctx)
     response = response_to(call, body, attributes={STATE: _state(ctx, whole=True)})
     if _size(response) > MAX_RESPONSE_BYTES:
@@ -225,7 +225,7 @@ def _told(result: ToolResult) -> JsonObject:
     return {"status": result.status, "data": result.data, "upstream_status": result.upstream_status}
 
 
-def _for_bedrock(call: Incoming, result: ToolResult, ctx: ToolContext) -> JsonObject:
+def _for_bedrock(call: Incoming, action: Action, result: ToolResult, ctx: ToolContext) -> JsonObject:
     """The response that Bedrock reads. A refusal is information for the model, which gets the body at any status."""
     attributes = {**call.session.attributes, STATE: _state(ctx)}
     status = 200 if result.status == "ok" else _HTTP.get(str(result.data.get("code")), 400)
@@ -234,7 +234,8 @@ def _for_bedrock(call: Incoming, result: ToolResult, ctx: ToolContext) -> JsonOb
         del attributes[STATE]
         response = response_to(call, result.data, http_status=status, attributes=attributes)
     if _size(response) > MAX_RESPONSE_BYTES:
-        response = response_to(call, _too_large(result.status == "ok"), http_status=status, attributes=attributes)
+        told = _too_large(result.status == "ok" and action.spec.effect != "read")
+        response = response_to(call, told, http_status=status, attributes=attributes)
     return response
 
 
