@@ -114,16 +114,20 @@ async def _redis(settings: Settings) -> Finding:
     import redis.asyncio as redis
     from redis.exceptions import AuthenticationError, RedisError
 
+    from backend.sessions.breakers import not_closed
+
     client = redis.Redis.from_url(settings.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
     try:
         version = (await client.info("server"))["redis_version"]
+        left_alone = await not_closed(settings.redis_url, settings.tenant)
     except AuthenticationError:
         return Finding(name, False, "refuses the password", "Correct it in REDIS_URL.")
     except (OSError, RedisError) as error:
         return Finding(name, False, f"cannot be reached: {type(error).__name__}", "Start it, or correct REDIS_URL.")
     finally:
         await client.aclose()
-    return Finding(name, True, f"reachable, version {version}")
+    breakers = f"; circuit breakers open: {', '.join(left_alone)}" if left_alone else ""
+    return Finding(name, True, f"reachable, version {version}{breakers}")
 
 
 def _embedded(name: str, package: str, key: str) -> Finding:

@@ -17,6 +17,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import redis
+
+from backend.sessions.breakers import breaker_key
 
 ROOT = Path(__file__).parents[2]
 FORGOTTEN = ("LLM_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
@@ -129,9 +132,13 @@ def test_serve_starts_all_answers_and_stops_all(folder: Path) -> None:
 
 
 def test_doctor_names_what_is_wrong_and_how_to_mend_it(folder: Path, database_url: str, redis_url: str) -> None:
-    """All well, then each dependency away."""
+    """All well, then each dependency away. An upstream that is being left alone is named."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(breaker_key("default", "mcp:crm"), "open", 1)
+        client.hset(breaker_key("default", "weather"), "open", 0)
     well = outcrop("doctor", cwd=folder, DATABASE_URL=database_url, REDIS_URL=redis_url, PORT=str(free_port()))
     assert well.returncode == 0, well.stdout
+    assert "open: mcp:crm\n" in well.stdout
     ill = outcrop(
         "doctor", cwd=folder, DATABASE_URL="postgresql://a:b@127.0.0.1:9/c", REDIS_URL="redis://127.0.0.1:9/0",
         LLM_PROVIDER="local", LLM_API_URL="http://127.0.0.1:9/v1", LLM_MODEL="m", PF360_API_URL="http://127.0.0.1:9",

@@ -93,6 +93,7 @@ async def test_an_upstream_that_fails_is_tried_again_then_left_alone(
         for _ in range(3):
             await say(client, "show my projects", session)
         assert stack.simulator.requests("dashboard") == 3
+        assert (await client.get("/readyz")).json()["breakers"] == {"pf360": "open", "weather": "closed"}
         stack.simulator.disarm()
         await asyncio.sleep(0.5)
         assert [call["status"] for call in (await say(client, "show my projects", session))["tool_calls"]] == ["ok"]
