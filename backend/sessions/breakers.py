@@ -8,6 +8,7 @@ everyone knows it, counts no more. Times are those of Redis. Commands are those 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from uuid import uuid4
 
 import redis.asyncio as redis
@@ -136,10 +137,15 @@ class RedisBreakers:
     async def _keep_exchanging(self) -> None:
         try:
             while True:
-                await self._exchange()
+                try:
+                    await self._exchange()
+                except Exception:  # outermost loop: one answer that cannot be read must not part the replicas for good
+                    log.exception("breakers_stumbled")
+                    self.shared = False
                 await self._rest()
         finally:
             self.shared = False
+            _grant(self._claims)
 
     async def _rest(self) -> None:
         if not self.shared:
@@ -171,10 +177,8 @@ class RedisBreakers:
             if not answers:
                 for name, news in told.items():
                     self._breakers[name].untold(news)
-            ours = {name for name, answer in zip(told, answers, strict=False) if answer[4] == 1}
-            for name, claim in claims.items():
-                if not claim.done():
-                    claim.set_result(not answers or name in ours)
+            others = {name for name, answer in zip(told, answers, strict=False) if answer[4] != 1}
+            _grant(claims, others)
 
     def _arguments(self, told: dict[str, News]) -> list[int]:
         return [
@@ -219,6 +223,13 @@ async def not_closed(url: str, tenant: str) -> list[str]:
 def breaker_key(tenant: str, upstream: str) -> str:
     """Where the circuit of an upstream is stored."""
     return f"outcrop:{tenant}:breaker:{upstream}"
+
+
+def _grant(claims: dict[str, asyncio.Future[bool]], but: Container[str] = ()) -> None:
+    """Let those who wait for the right to probe have it; each process by itself, where Redis has no say."""
+    for name, claim in claims.items():
+        if not claim.done():
+            claim.set_result(name not in but)
 
 
 def _circuit(answer: list[int]) -> Circuit:

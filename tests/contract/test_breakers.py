@@ -339,7 +339,7 @@ async def test_without_redis_each_process_goes_on_alone(folder: Path, capsys: py
 
 
 async def test_a_claim_that_redis_never_answers_goes_on_alone(folder: Path) -> None:
-    """Redis hangs just when a probe is due: the caller waits for the time limit, not for ever."""
+    """Redis hangs, or we stop, just when a probe is due: the caller waits for the time limit, not for ever."""
     async with own_redis(folder) as server:
         world = World(server.url)
         breaker = await world.replica(fail_max=1)
@@ -350,7 +350,15 @@ async def test_a_claim_that_redis_never_answers_goes_on_alone(folder: Path) -> N
         await attempt(breaker)
         assert breaker.state == "closed"
         os.kill(server.pid, signal.SIGCONT)
+        await holds(lambda: world.open[0].shared)
+        await fail(breaker)
+        await holds(lambda: breaker.snapshot().retry_in_s == 0)
+        os.kill(server.pid, signal.SIGSTOP)
+        asking = asyncio.create_task(attempt(breaker))
+        await holds(lambda: bool(world.open[0]._claims) or asking.done())
         await world.open[0].close()
+        await asking
+        os.kill(server.pid, signal.SIGCONT)
 
 
 # --- over Redis, step by step ---------------------------------------------------------------------------------------
