@@ -16,6 +16,7 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.tool_cases import cases
 from tools.breaker import Breaker
 from tools.contract import (
     Directory,
@@ -327,6 +328,19 @@ async def test_a_form_arrives_equal(
     await call(mounted, "run", {"a_b": value, "many": many, "n": number})
     wanted = [("a[b]", value), *(("many", each) for each in many), ("n", json.dumps(number))]
     assert parse_qsl(upstream.got[0].body.decode(), keep_blank_values=True, errors="strict") == wanted
+
+
+async def test_public_kinds_of_calls_arrive_equal(upstream: Upstream, mount: Any) -> None:
+    """Every case that all executors are tried with, as the body of an operation."""
+    known = {each.name: each for each in cases()}
+    paths = {
+        f"/{name}": {"post": {**operation(body=each.parameters), "operationId": name}} for name, each in known.items()
+    }
+    mounted = await mount(paths)
+    for name, each in known.items():
+        upstream.got.clear()
+        assert (await call(mounted, name, each.arguments)).status == "ok"
+        assert json.loads(upstream.got[0].body or b"{}") == each.arguments
 
 
 async def test_lists_in_a_path_and_a_header_are_joined(upstream: Upstream, mount: Any) -> None:

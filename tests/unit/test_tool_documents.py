@@ -302,6 +302,8 @@ def test_what_the_session_fills_in_keeps_its_name(tmp_path: Path) -> None:
         ({"oneOf": [{"properties": {"a": {}}}]}, ["body"]),
         ({"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "string"}}, ["body"]),
         ({"type": "object", "properties": {"a": {}}, "minProperties": 1}, ["body"]),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, []),
+        ({"type": "object", "properties": {}}, ["body"]),
         ({"type": "object"}, ["body"]),
         ({"type": "array", "items": {}}, ["body"]),
         ({"type": "string"}, ["body"]),

@@ -426,9 +426,9 @@ def _name(arguments: list[_Argument]) -> None:
     counted, taken = Counter(plain), set[str]()
     for each, name in zip(arguments, plain, strict=True):
         if counted[name] > 1 and name not in SESSION_ONLY:
-            name = f"{each.place}_{name}"
+            name = f"{each.place}_{name}"[:64]
         if name in taken and name not in SESSION_ONLY:
-            name = next(other for n in range(2, len(arguments) + 2) if (other := f"{name[:61]}_{n}") not in taken)
+            name = next(other for n in range(2, len(arguments) + 2) if (other := f"{name[:60]}_{n}") not in taken)
         taken.add(name)
         each.argument = name
         if name not in (each.name, f"{each.place}_{each.name}"):
@@ -437,7 +437,7 @@ def _name(arguments: list[_Argument]) -> None:
 
 def _plain(name: str) -> str:
     kept = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
-    return (kept if kept == name else kept.strip("_"))[:57] or "argument"
+    return (kept if kept == name else kept.strip("_"))[:64] or "argument"
 
 
 def _object(arguments: list[_Argument], definitions: JsonObject) -> JsonObject:

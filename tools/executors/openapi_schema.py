@@ -91,7 +91,8 @@ class Schemas:
         structure = {key for key in schema if not key.startswith("x-")}
         if at in within or not structure <= _PLAIN or not (isinstance(extra, bool) or extra == {}):
             return None
-        if schema.get("type", "object") != "object" or not (schema.get("properties") or schema.get("allOf")):
+        listed = schema.get("properties") or schema.get("allOf") or ("properties" in schema and extra is False)
+        if schema.get("type", "object") != "object" or not listed:
             return None
         required = self._required(schema, at)
         found: dict[str, list[JsonObject]] = {}
