@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tools import handover, information, notes, scheduling
+from tools import coordination, handover, information, notes, scheduling
 from tools.action import by_name
 
-CUSTOMER_ACTIONS = tuple(
-    by_name((*scheduling.ACTIONS, *information.ACTIONS, *notes.ACTIONS, *handover.ACTIONS)).values()
+ACTIONS = tuple(
+    by_name(
+        (*scheduling.ACTIONS, *information.ACTIONS, *notes.ACTIONS, *handover.ACTIONS, *coordination.ACTIONS)
+    ).values()
 )

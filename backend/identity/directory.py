@@ -51,6 +51,7 @@ def load_deployment(path: Path, tenant: str) -> Deployment:
 def _location(client: Mapping[str, Any], projects: Any, timezone: str) -> Location:
     """The city is the one most of its sites lie in; the label's first words where it has no sites."""
     cities = Counter(p["address"]["city"] for p in projects if p.get("client_id") == client["client_id"])
+    office = client.get("office") or {}
     return Location(
         client_id=client["client_id"],
         name=client["client_name"],
@@ -58,6 +59,8 @@ def _location(client: Mapping[str, Any], projects: Any, timezone: str) -> Locati
         city=client.get("city") or (cities.most_common(1)[0][0] if cities else client["label"].removesuffix(" Office")),
         support_number=client.get("support_number"),
         timezone=client.get("timezone", timezone),
+        latitude=office.get("latitude"),
+        longitude=office.get("longitude"),
     )
 
 

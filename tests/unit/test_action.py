@@ -11,7 +11,7 @@ import pytest
 
 from tools.action import Action, FromSession, InvalidAction, Preparation, Resolved, Run, action, by_name
 from tools.arguments import BookingDate, NoteText, SlotTime, read_time
-from tools.catalogue import CUSTOMER_ACTIONS
+from tools.catalogue import ACTIONS
 from tools.contract import Directory, Identity, InvalidArguments, JsonObject, ToolContext, ToolResult, ToolState
 from tools.errors import NotFound, UnknownOutcome
 from tools.in_process import InProcess
@@ -248,19 +248,21 @@ def test_names_are_unique() -> None:
         by_name([greet, greet])
 
 
-def test_the_catalogue_has_the_customers_tools() -> None:
-    """Thirteen, four of which may change anything, three only after a yes."""
-    effects = {each.name: each.spec.effect for each in CUSTOMER_ACTIONS}
-    assert len(effects) == 13
+def test_the_catalogue_has_the_customers_and_the_coordinators_tools() -> None:
+    """Thirteen and four; six of them may change anything, four only after a yes."""
+    effects = {each.name: each.spec.effect for each in ACTIONS}
+    assert len(effects) == 17
+    assert [each.name for each in ACTIONS if each.roles == {"coordinator"}] == list(effects)[13:]
     assert [name for name, effect in effects.items() if effect == "gated"] == [
         "confirm_appointment",
         "reschedule_appointment",
         "cancel_appointment",
+        "bulk_assign_teams",
     ]
     assert [name for name, effect in effects.items() if effect == "write"] == ["add_note", "request_human"]
 
 
-@pytest.mark.parametrize("each", CUSTOMER_ACTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", ACTIONS, ids=lambda each: each.name)
 def test_no_schema_of_the_catalogue_shows_session_values(each: Action) -> None:
     """And every effect can be read back."""
     assert not {"customer_id", "request_id"} & set(each.spec.parameters["properties"])
@@ -310,7 +312,7 @@ def test_note_text_is_plain() -> None:
     assert echo.read({"text": " gate\x00 code\x1b[31m 12 "}) == {"text": "gate  code [31m 12"}
 
 
-@pytest.mark.parametrize("each", CUSTOMER_ACTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", ACTIONS, ids=lambda each: each.name)
 def test_the_documented_catalogue_is_the_real_one(each: Action) -> None:
     """docs/tools.md names every tool with its effect, arguments and description."""
     required = each.spec.parameters.get("required", [])

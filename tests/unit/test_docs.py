@@ -14,7 +14,7 @@ from agent.errors import OutcropError
 from backend.cli.commands import app
 from backend.embedded.pf360_simulator.fixture import FIXTURE_PATH
 from backend.settings import Settings
-from tools.catalogue import CUSTOMER_ACTIONS
+from tools.catalogue import ACTIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -121,7 +121,7 @@ def test_the_readme_names_every_demo_identity() -> None:
 def test_the_catalogue_of_tools_is_complete() -> None:
     """Each tool with its effect and all its arguments."""
     page = (ROOT / "docs" / "tools.md").read_text("utf-8")
-    for action in CUSTOMER_ACTIONS:
+    for action in ACTIONS:
         spec = action.spec
         row = re.search(rf"^\| `{spec.name}` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
         assert row, spec.name

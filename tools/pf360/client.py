@@ -7,7 +7,7 @@ whatever its HTTP method. A transient failure after sending is `OutcomeUncertain
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -36,7 +36,20 @@ from tools.errors import (
     UpstreamUnavailable,
 )
 from tools.pf360 import readers
-from tools.pf360.models import BusinessHours, JsonObject, Note, OpenDates, OpenSlots, Project, Released, Weather
+from tools.pf360.models import (
+    Assignment,
+    AssignmentAnswer,
+    BusinessHours,
+    JsonObject,
+    Note,
+    OpenDates,
+    OpenSlots,
+    Project,
+    QueuedProject,
+    Released,
+    TeamSchedule,
+    Weather,
+)
 
 T = TypeVar("T")
 TokenSource = Callable[[], Awaitable[str]]
@@ -66,7 +79,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class TestMode:
-    """Switches that keep writes from being sent: bookings and moves, or cancellations. Results then say so."""
+    """Switches that keep writes from being sent: bookings, moves and assignments; or cancellations. Results say so."""
 
     __test__ = False  # not a test case
 
@@ -144,6 +157,20 @@ class Pf360:
         path = f"/communication/client/{_seg(client_id)}/customer/{_seg(customer_id)}/project/{_seg(project_id)}/notes"
         return await self._read(client_id, path, readers.notes)
 
+    async def queue(self, client_id: str, project_ids: Sequence[str]) -> list[QueuedProject]:
+        """Entries of a coordinator's work list; those that the location does not have are missing."""
+        ids = quote(",".join(project_ids), safe=",")
+        return await self._read(client_id, f"/projects/batch?ids={ids}", readers.queue)
+
+    async def teams(self, client_id: str) -> list[str]:
+        """Names of a location's teams."""
+        return await self._read(client_id, "/teams", readers.teams)
+
+    async def team_schedule(self, client_id: str, team: str, first: date, last: date) -> TeamSchedule:
+        """A team's calendar from `first` to `last`, both included."""
+        span = f"from={first.isoformat()}&to={last.isoformat()}"
+        return await self._read(client_id, f"/teams/{_seg(team)}/schedule?{span}", readers.team_schedule)
+
     async def weather(self, place: str) -> Weather:
         """Current conditions and forecast of a place."""
 
@@ -185,6 +212,20 @@ class Pf360:
         """Append a note to a project."""
         path = f"/project-notes/add/{_seg(client_id)}/{_seg(project_id)}"
         await self._write("POST", client_id, path, readers.acknowledged, {"note_text": text, "author": author})
+
+    async def assign(self, client_id: str, assignments: Sequence[Assignment], actor: str) -> list[AssignmentAnswer]:
+        """Assign projects to teams; each succeeds or fails on its own, and one that stands already changes nothing."""
+        items = [
+            {
+                "project_id": each.project_id,
+                "team": each.team,
+                "date": each.start.date().isoformat(),
+                "start": each.start.strftime("%H:%M"),
+            }
+            for each in assignments
+        ]
+        body = {"assignments": items, "actor": actor}
+        return await self._write("POST", client_id, "/assignments/bulk", readers.assignment_answers, body)
 
     # --- one exchange ---------------------------------------------------------------------------------------------
 
@@ -229,6 +270,10 @@ class Pf360:
         headers = await self._headers(client_id)
         answer = await self._exchange(method, self._base_url + path, headers, self._slow_timeout, self._breaker, body)
         return _understood(reader, answer)
+
+    async def token(self) -> str:
+        """The caller's bearer token, for a function of ours that asks upstream in the caller's name."""
+        return await self._token_source()
 
     async def _headers(self, client_id: str) -> dict[str, str]:
         return {

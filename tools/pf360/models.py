@@ -137,3 +137,60 @@ class Weather:
 
     now: JsonObject | None
     days: tuple[WeatherDay, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """A span of one day in which a team is busy, and the project it is busy with, if any."""
+
+    start: datetime
+    end: datetime
+    project_id: str | None = None
+
+    def overlaps(self, start: datetime, end: datetime) -> bool:
+        """Whether it shares time with a span."""
+        return self.start < end and start < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedProject:
+    """One entry of a coordinator's work list. `team` and `visit` are set when it is assigned."""
+
+    project_id: str
+    category: str
+    address: str | None
+    place: tuple[float, float] | None  # latitude and longitude in degrees
+    hours: float
+    permit: str  # `approved`, or why not
+    measurement: str  # `complete`, or why not
+    access: bool
+    team: str | None = None
+    visit: Engagement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TeamSchedule:
+    """What a team can do: hours a day, days off, and what it is busy with, in order."""
+
+    team: str
+    capacity_hours: float
+    vacation: frozenset[date]
+    busy: tuple[Engagement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A project for a team, from a local start on."""
+
+    project_id: str
+    team: str
+    start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentAnswer:
+    """What upstream did with one assignment; `reason` is its word for a failure."""
+
+    project_id: str
+    assigned: bool
+    reason: str | None = None

@@ -12,14 +12,18 @@ from functools import lru_cache
 from typing import Any
 
 from tools.pf360.models import (
+    AssignmentAnswer,
     BusinessHours,
     DayHours,
+    Engagement,
     JsonObject,
     Note,
     OpenDates,
     OpenSlots,
     Project,
+    QueuedProject,
     Released,
+    TeamSchedule,
     Weather,
     WeatherDay,
 )
@@ -176,6 +180,70 @@ def _day_hours(row: Any) -> DayHours | None:
     says = row.get("is_working")
     is_open = (opens is not None) if says is None else says in (True, 1, "1", "true", "True", "yes")
     return DayHours(full, is_open, opens if is_open else None, closes if is_open else None)
+
+
+def queue(body: Any) -> list[QueuedProject]:
+    """Entries of the work list, in upstream's order."""
+    return [_queued(row) for row in rows(body, "projects")]
+
+
+def _queued(row: JsonObject) -> QueuedProject:
+    project_id, hours = text(row.get("project_id")), number(row.get("estimated_hours"))
+    if project_id is None or hours is None or hours <= 0:
+        raise Unreadable("a work-list entry without id or hours")
+    latitude, longitude = number(row.get("lat")), number(row.get("lng"))
+    scheduled = row.get("scheduled")
+    return QueuedProject(
+        project_id=project_id,
+        category=text(row.get("category")) or "Project",
+        address=text(row.get("address")),
+        place=(latitude, longitude) if latitude is not None and longitude is not None else None,
+        hours=hours,
+        permit=(text(row.get("permit_status")) or "unknown").casefold(),
+        measurement=(text(row.get("measurement_status")) or "unknown").casefold(),
+        access=row.get("access_approved") in (True, 1, "1", "true", "True", "yes"),
+        team=text(row.get("team")),
+        visit=_engagement({**scheduled, "project_id": project_id}) if isinstance(scheduled, dict) else None,
+    )
+
+
+def _engagement(row: JsonObject) -> Engagement:
+    on, start, end = day(row.get("date")), clock_time(row.get("start")), clock_time(row.get("end"))
+    if on is None or start is None or end is None:
+        raise Unreadable("a busy time without day, start or end")
+    return Engagement(datetime.combine(on, start), datetime.combine(on, end), text(row.get("project_id")))
+
+
+def teams(body: Any) -> list[str]:
+    """Names of the teams, in upstream's order."""
+    return [name for row in rows(body, "teams") if (name := text(row.get("team") or row.get("name")))]
+
+
+def team_schedule(body: Any) -> TeamSchedule:
+    """A team's calendar; its busy times in order."""
+    data = payload(body)
+    name, capacity = text(data.get("team")), number(data.get("capacity_hours_per_day"))
+    if name is None or capacity is None:
+        raise Unreadable("a team without name or capacity")
+    busy = [_engagement(row) for row in _first_list(data, "busy") if isinstance(row, dict)]
+    return TeamSchedule(
+        team=name,
+        capacity_hours=capacity,
+        vacation=frozenset(found for item in _first_list(data, "vacation") if (found := day(item))),
+        busy=tuple(sorted(busy, key=lambda each: each.start)),
+    )
+
+
+def assignment_answers(body: Any) -> list[AssignmentAnswer]:
+    """What became of each assignment that was sent."""
+    return [_assignment_answer(row) for row in rows(body, "assignments", "results")]
+
+
+def _assignment_answer(row: JsonObject) -> AssignmentAnswer:
+    project_id, status = text(row.get("project_id")), text(row.get("status"))
+    if project_id is None or status not in ("assigned", "failed"):
+        raise Unreadable("an assignment without its outcome")
+    return AssignmentAnswer(project_id, status == "assigned", text(row.get("reason")))
 
 
 def weather(body: Any) -> Weather:
