@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import lru_cache
@@ -37,7 +37,8 @@ class PendingView:
     `verbs` are the words that name the action ("book", "schedule"), `labels` those that name its object (category,
     type, order number, street, list position). `dates` and `times` are what was restated and may be repeated in a yes:
     the new slot, or the one that a cancellation gives up. `restated_last`: the assistant's last reply restated this
-    action and asked.
+    action and asked. `changes` are patterns of what makes it another action; where one has a group `label`, only if
+    that names none of the labels ("Team A" beside the label "Team B").
     """
 
     pending_id: UUID
@@ -48,6 +49,7 @@ class PendingView:
     labels: tuple[str, ...]
     restated_last: bool
     expires_at: datetime
+    changes: tuple[re.Pattern[str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +457,7 @@ def _with_details(words: Sequence[_Word], message: str, pendings: Sequence[Pendi
         picks = not moment.explicit and len(pendings) > 1 and moment.text in _POSITIONS
         if not picks:
             spans.append((*moment.span, "same" if owners else "different", owners))
+    spans += [(*span, "different", frozenset()) for p in pendings for span in _changes(message, p)]
     out = []
     for word in words:
         hit = next((s for s in spans if s[0] < word.end and word.start < s[1]), None)
@@ -463,6 +466,16 @@ def _with_details(words: Sequence[_Word], message: str, pendings: Sequence[Pendi
         else:
             out.append(_Word(word.word, word.start, word.end, hit[2], hit[3]))
     return out
+
+
+def _changes(message: str, pending: PendingView) -> Iterator[tuple[int, int]]:
+    """Where a message asks for another action than the one that waits."""
+    own = {word for label in pending.labels for word in fold(label).split()}
+    for pattern in pending.changes:
+        for match in pattern.finditer(message):
+            label = match.groupdict().get("label")
+            if label is None or fold(label) not in own:
+                yield match.span()
 
 
 def _same_date(mention: DateMention, pending: PendingView) -> bool:

@@ -31,7 +31,8 @@ class GatedAction(BaseModel):
     `verbs` are the words by which a person names the action. `restate`, `question` and `done` are Jinja templates over
     the restatement facts (`question` also gets `again`: it was asked before). `claims` are regular expressions
     (case-insensitive) of sentences that say it was done. `completes` names an optional free-text argument that the
-    question asks for; what a person adds to the yes fills it, if it was empty.
+    question asks for; what a person adds to the yes fills it, if it was empty. `changes` are regular expressions of
+    what, said with a yes, asks for another call than the one restated; see `agent.confirmation.PendingView`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +43,12 @@ class GatedAction(BaseModel):
     done: str
     claims: tuple[str, ...] = ()
     completes: str | None = None
+    changes: tuple[str, ...] = ()
+
+    @cached_property
+    def change_patterns(self) -> tuple[re.Pattern[str], ...]:
+        """`changes`, compiled."""
+        return tuple(re.compile(pattern, re.IGNORECASE) for pattern in self.changes)
 
 
 class Limits(BaseModel):

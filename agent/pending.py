@@ -101,6 +101,7 @@ def _view(turn: Turn, pending: PendingAction, last_said: str, position: str) -> 
         labels=tuple(_labels(pending.restatement, position)),
         restated_last=pending.summary in last_said,
         expires_at=pending.expires_at,
+        changes=turn.definition.file.gated[pending.tool].change_patterns,
     )
 
 

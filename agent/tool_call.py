@@ -97,6 +97,8 @@ def _normalised(args: JsonObject, properties: JsonObject, today: date) -> JsonOb
                 raise InvalidArguments(
                     "That day cannot be used.", errors=[{"field": name, "message": str(error)}]
                 ) from error
+        elif isinstance(value, list) and properties[name].get("items", {}).get("format") == "date":
+            value = [_normalised({name: day}, {name: properties[name]["items"]}, today).get(name, day) for day in value]
         elif kind == "time" and isinstance(value, str):
             # Where it is no time here, the tool may know the notation, and names the problem if it does not.
             with suppress(TimeError):
