@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -38,6 +38,7 @@ class Goal:
     unfit: Mapping[str, Mapping[str, str]]
     checks: tuple[Mapping[str, str], ...]  # reads whose named field must be true, else `answer` ends the attempt
     own_choice: bool  # ask rather than guess from eligibility when several records match what was said
+    is_batch: bool = False  # it is about many records at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Slot:
     """A kind of value and where its options come from."""
 
     name: str
-    kind: str  # record | day | time | text
+    kind: str  # record | day | time | text; of batches: batch | span | first_day | choice | word | words | flag | place
     offered_by: str = ""
     path: str = ""
     key: str = ""
@@ -55,6 +56,11 @@ class Slot:
     none: str = ""
     stands_at: str = ""  # where a record holds its present value, as a dotted path
     gone: str = ""
+    pattern: re.Pattern[str] | None = None  # how a value looks; a choice is its group `choice`, a place its groups
+    values: Mapping[str, re.Pattern[str]] = field(default_factory=dict)  # of a word: value -> the words that mean it
+    keys: tuple[str, ...] = ()  # of a place: what its parts are called
+    of: str = ""  # the slot whose value it is read from
+    good: Mapping[str, str] = field(default_factory=dict)  # of a batch: check -> path of those it found good
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +73,17 @@ class Field:
 
 
 class Knowledge:
-    """Everything the planner knows of its domain."""
+    """Everything the planner knows of its domain, as far as one audience may wish for it."""
 
-    def __init__(self, definition: AgentDefinition) -> None:
+    def __init__(self, definition: AgentDefinition, audience: str = "") -> None:
         self.definition = definition
         self.block = definition.planner
         file = definition.file
+        self.audiences: tuple[str, ...] = tuple(self.block.get("audiences", ()))
         self.intents: dict[str, Intent] = read_intents(
-            self.block["intents"], self.block.get("examples", {}), {*file.gated, *file.write_claims}
+            _heard_by(audience, self.block["intents"]),
+            self.block.get("examples", {}),
+            {*file.gated, *file.write_claims},
         )
         self.lexicon = Lexicon(self._aliases(), self._vocabulary(), self._ordinary())
         self.slots = {name: _slot(name, raw) for name, raw in self.block["slots"].items()}
@@ -82,7 +91,8 @@ class Knowledge:
         self.day_slot = next(s for s in self.slots.values() if s.kind == "day")
         self.time_slot = next(s for s in self.slots.values() if s.kind == "time")
         self.when = (self.day_slot.name, self.time_slot.name)
-        self.goals = {tool: _goal(tool, raw) for tool, raw in self.block["goals"].items()}
+        self.batches = {s.name for s in self.slots.values() if s.kind == "batch"}
+        self.goals = {tool: _goal(tool, raw, self.batches) for tool, raw in self.block["goals"].items()}
         records = self.block["records"]
         self.finished: JsonObject = records["finished"]
         self.references = re.compile(records["references"], re.IGNORECASE)
@@ -96,6 +106,16 @@ class Knowledge:
         self.patterns = {name: re.compile(p, re.IGNORECASE) for name, p in patterns.items()}
         self.thresholds: Mapping[str, float] = self.block["thresholds"]
         self.classifier = Classifier(self.intents, self.lexicon, self.thresholds, self.masked)
+
+    @property
+    def batch_slot(self) -> Slot:
+        """The slot of ids, where wishes are about many records."""
+        return next(slot for slot in self.slots.values() if slot.kind == "batch")
+
+    @cached_property
+    def works_on_batches(self) -> bool:
+        """Whether this audience wishes for things to do with many records at once."""
+        return any(i.goal is not None and self.goals[i.goal].is_batch for i in self.intents.values())
 
     @cached_property
     def answers(self) -> dict[int, dict[str, Template]]:
@@ -139,12 +159,28 @@ def _spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def _heard_by(audience: str, intents: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The intents of an audience; those that name none are for whoever is no special one."""
+    return {
+        name: {key: value for key, value in raw.items() if key != "audience"}
+        for name, raw in intents.items()
+        if audience in raw.get("audience", ("",))
+    }
+
+
 def _slot(name: str, raw: Mapping[str, Any]) -> Slot:
-    window = raw.get("window")
-    return Slot(name=name, **{**raw, "args": raw.get("args", {}), "window": tuple(window) if window else None})
+    window, pattern = raw.get("window"), raw.get("pattern")
+    read = {
+        "args": raw.get("args", {}),
+        "window": tuple(window) if window else None,
+        "pattern": re.compile(pattern, re.IGNORECASE) if pattern else None,
+        "values": {value: re.compile(words) for value, words in raw.get("values", {}).items()},
+        "keys": tuple(raw.get("keys", ())),
+    }
+    return Slot(name=name, **{**raw, **read})
 
 
-def _goal(tool: str, raw: Mapping[str, Any]) -> Goal:
+def _goal(tool: str, raw: Mapping[str, Any], batches: Collection[str]) -> Goal:
     return Goal(
         tool=tool,
         needs=raw.get("needs", {}),
@@ -154,4 +190,5 @@ def _goal(tool: str, raw: Mapping[str, Any]) -> Goal:
         unfit=raw.get("unfit", {}),
         checks=tuple(raw.get("checks", ())),
         own_choice=raw.get("own_choice", False),
+        is_batch=any(slot in batches for slot in raw.get("needs", {}).values()),
     )

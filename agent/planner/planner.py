@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from agent.planner.batches import BatchListener
 from agent.planner.desk import Desk
 from agent.planner.frame import Frame, Wish, last_frame
 from agent.planner.knowledge import Knowledge
@@ -79,6 +80,7 @@ class Planner:
     def __init__(self, knowledge: Knowledge) -> None:
         self._k = knowledge
         self._reader = Reader(knowledge)
+        self._others: dict[str, tuple[Knowledge, Reader]] = {}  # by audience, from its first message on
 
     def classify(self, text: str) -> str:
         """The specialist that a first message belongs to."""
@@ -90,7 +92,16 @@ class Planner:
     def step(self, request: ModelRequest) -> list[Chunk]:
         """Chunks of this step: calls to make, or the reply."""
         turn = view(request)
-        return _Step(self._k, self._reader, request, turn).run()
+        return _Step(*self._mind(request.facts.identity.role), request, turn).run()
+
+    def _mind(self, audience: str) -> tuple[Knowledge, Reader]:
+        """What the planner knows when it speaks with this kind of caller."""
+        if audience not in self._k.audiences:
+            return self._k, self._reader
+        if audience not in self._others:
+            knowledge = Knowledge(self._k.definition, audience)
+            self._others[audience] = knowledge, Reader(knowledge)
+        return self._others[audience]
 
 
 class _Step:
@@ -158,10 +169,11 @@ class _Step:
         if not text.strip():
             return []
         verdict = self._facts.verdict
-        if verdict is not None and verdict.kind == "address_correction":
+        if verdict is not None and verdict.kind == "address_correction" and not self._k.works_on_batches:
             self._specialist = self._specialist or self._frame_specialist()
             return [self._correction(text)]
-        listener = Listener(self._k, self._reader, self._facts, self._frame)
+        ears = BatchListener if self._k.works_on_batches else Listener
+        listener = ears(self._k, self._reader, self._facts, self._frame)
         found = listener.hear(text)
         self._frame, self._taken_up = listener.frame, listener.taken_up
         self._specialist = self._specialist or listener.specialist

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
+from agent.planner.batches import Batches
 from agent.planner.desk import Desk, clock_of
 from agent.planner.frame import Shown, Window, Wish
 from agent.planner.intents import Intent
@@ -50,7 +51,8 @@ class Pursuit:
     def _say(self, intent: Intent, wish: Wish) -> Fragment:
         """An intent without a goal: look up its facts and render its template."""
         facts: JsonObject = {"said": wish.raw}
-        if intent.question and self._k.record_slot.offered_by not in self._desk.tools:
+        own_records = not self._k.works_on_batches
+        if intent.question and own_records and self._k.record_slot.offered_by not in self._desk.tools:
             return Fragment(self._desk.render("not_available"))
         record = self._focus_record()
         if intent.tell.get("about_record") and self._reader.say(wish.mention, self._desk.today).names_record:
@@ -73,6 +75,8 @@ class Pursuit:
     def _reach(self, goal: Goal, intent: Intent, wish: Wish) -> Fragment | Proposal:
         if goal.tool not in self._desk.tools:
             raise Answered(Fragment(self._desk.render("not_available")))
+        if goal.is_batch:
+            return Batches(self._k, self._desk).reach(goal, wish)
         args: JsonObject = {**goal.fixed, **intent.tell.get("fixed", {})}
         record: JsonObject | None = None
         for parameter, slot_name in goal.needs.items():
