@@ -286,6 +286,8 @@ def load_scenarios(path: Path) -> ScenarioFile:
     if not inline and raw.get("fixture") != "default":
         faults.append(f"{path}: fixture: either the seed data or the word `default`")
     fixture = _fixture(raw["fixture"] if inline else read_yaml(DEFAULT_FIXTURE))
+    if inline:
+        fixture = _with_offices(fixture)
     defaults = Defaults()
     try:
         defaults = Defaults.model_validate(raw.get("defaults") or {})
@@ -317,6 +319,19 @@ def _fixture(raw: Any) -> JsonObject:
     # The simulator's own file may hold the block bare or under its name.
     inner = raw.get("fixture", raw) if isinstance(raw, Mapping) else {}
     return dict(inner)
+
+
+def _with_offices(fixture: JsonObject) -> JsonObject:
+    """The seed with the coordinates of offices that it knows by id only: those of the simulator's own seed."""
+    known = {
+        row["client_id"]: row["office"] for row in _fixture(read_yaml(DEFAULT_FIXTURE))["clients"] if "office" in row
+    }
+    rows = [
+        {"office": known[row["client_id"]], **row} if row.get("client_id") in known else row
+        for row in fixture.get("clients", ())
+        if isinstance(row, Mapping)
+    ]
+    return {**fixture, "clients": rows} if "clients" in fixture else fixture
 
 
 def _unknown_references(scenario: Scenario, fixture: JsonObject) -> Iterator[str]:

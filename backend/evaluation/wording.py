@@ -56,6 +56,16 @@ CLAIMS: dict[str, tuple[re.Pattern[str], ...]] = {
             r"\bhe\s+(?:añadido|guardado)\b(?=[^.!?\n]*\bnota)",
         )
     ),
+    # "is already assigned" describes; that it was done in this conversation is the claim.
+    "assign": tuple(
+        re.compile(pattern, re.IGNORECASE)
+        for pattern in (
+            rf"\b{_DONE}(?:assigned|allocated|dispatched)\b",
+            rf"{_START}(?:assigned|allocated|dispatched)\b",
+            r"\bassignments?\s+(?:(?:is|are)\s+)?(?:complete|confirmed|made|done)\b",
+            r"\b(?:is|are)\s+(?:all\s+)?with\s+team\s+\w+\s+now\b",
+        )
+    ),
 }
 ALL_SET = re.compile(r"\b(?:you're|you are)\s+(?:all\s+)?set\b|^\W*(?:all set|all done)\b", re.IGNORECASE)
 
@@ -96,7 +106,7 @@ def asks(plain: str, quotable: Sequence[str] = ()) -> bool:
 
 
 def claims(plain: str) -> Iterator[tuple[str, str]]:
-    """`(kind, sentence)` for each sentence that says a write was done: booking, move, cancel, note or `any`."""
+    """`(kind, sentence)` for each sentence that says a write was done: booking, move, cancel, note, assign or `any`."""
     for sentence in sentences(_QUOTED.sub('""', URL.sub(" ", plain))):
         if sentence.endswith("?"):
             continue

@@ -238,7 +238,8 @@ def changed_observations(case: Case, number: int, turn: ObservedTurn) -> Iterato
             yield f"without {call.tool}", replace(turn, calls=fewer)
         if call.is_write:
             yield f"{call.tool} twice", replace(turn, calls=(*turn.calls, call))
-            yield f"{call.tool} refused", replace(turn, calls=(*fewer, replace(call, status="refused")))
+            if "refuse" not in expected.gate:
+                yield f"{call.tool} refused", replace(turn, calls=(*fewer, replace(call, status="refused")))
     for tool in sorted(WRITES - {call.tool for call in turn.calls}):
         extra = ToolCall(tool, {"project_id": "410001", "note_text": "x", "project_ids": ["500101"], "team": "Team A"})
         yield f"also {tool}", replace(turn, calls=(*turn.calls, extra))
@@ -272,6 +273,8 @@ def changed_commits(case: Case, turn: ObservedTurn) -> Iterator[tuple[str, tuple
         yield "a release", (*turn.commits, Commit("cancel_reschedule", "410002", previous_start="2026-03-18T08:00:00"))
     for index, commit in enumerate(turn.commits):
         fewer = (*turn.commits[:index], *turn.commits[index + 1 :])
+        if commit.endpoint == "assign":  # some of many may be left out, all of them may not
+            fewer = tuple(each for each in fewer if each.endpoint != "assign")
         if commit.endpoint != "cancel_reschedule" or not any(state.projects for state in case.scenario.end_states):
             yield f"{commit.endpoint} lost", fewer
         yield f"{commit.endpoint} elsewhere", (*fewer, replace(commit, project_id="410009"))
