@@ -42,7 +42,7 @@ def api(paths: JsonObject, version: str = "3.1.0", **more: Any) -> JsonObject:
 
 def one(folder: Path, operation: JsonObject, path: str = "/things", method: str = "post", **more: Any) -> ForeignTool:
     """The only tool of a document with one operation."""
-    (tool,) = read_openapi(written(folder, api({path: {method: operation}}, **more))).tools
+    (tool,) = read_openapi(written(folder, api({path: {method: operation}}, **more)), over_http=True).tools
     Draft202012Validator.check_schema(tool.parameters)
     return tool
 
@@ -574,6 +574,16 @@ def test_documents_that_cannot_be_used(tmp_path: Path, document: Any, problem: s
     """Before anything is mounted."""
     with pytest.raises(ExecutorError, match=problem):
         read_openapi(written(tmp_path, document))
+
+
+def test_an_event_carries_what_http_cannot(tmp_path: Path) -> None:
+    """Function groups of Bedrock have objects among their query parameters, and get them as text."""
+    rich = [
+        parameter("query", "q", {"type": "object"}),
+        parameter("query", "r", {"type": "array"}, style="pipeDelimited"),
+    ]
+    (tool,) = read_openapi(written(tmp_path, api({"/things": {"post": {"parameters": rich}}}))).tools
+    assert tool.parameters["properties"] == {"q": {"type": "object"}, "r": {"type": "array"}}
 
 
 def test_an_operation_that_is_not_there(tmp_path: Path) -> None:

@@ -95,11 +95,14 @@ def read_functions(path: Path) -> list[ForeignTool]:
     return tools
 
 
-def read_openapi(path: Path, *, only: Collection[str] = (), supplied: Collection[str] = ()) -> Api:
+def read_openapi(
+    path: Path, *, only: Collection[str] = (), supplied: Collection[str] = (), over_http: bool = False
+) -> Api:
     """The operations of an OpenAPI document, by their `operationId`, else by method and path.
 
     `only` names the operations that are read; the others are not looked at. `supplied` are headers that whoever calls
-    sets by itself, so that no argument is made of them.
+    sets by itself, so that no argument is made of them. `over_http` refuses what we cannot put into a request of HTTP;
+    an event of a Lambda function carries values of any shape anywhere.
     """
     document = load(path)
     root, at = document.follow(document.root, At())
@@ -115,7 +118,7 @@ def read_openapi(path: Path, *, only: Collection[str] = (), supplied: Collection
         known = ", ".join(each.name for each in operations) or "none"
         raise ExecutorError(f"{path}: there is no operation {', '.join(missing)}; there are: {known}")
     headers = frozenset(each.lower() for each in supplied) | _NEVER_ARGUMENTS
-    tools = [_Reader(document, each, headers).tool() for each in operations if not only or each.name in only]
+    tools = [_Reader(document, each, headers, over_http).tool() for each in operations if not only or each.name in only]
     info = document.member(root, "info", dict, at) or {}
     return Api(str(info.get("title", "")), tools, _servers(document, root, at))
 
@@ -234,7 +237,10 @@ def _servers(document: Document, node: JsonObject, at: At) -> list[str]:
 class _Reader:
     """Reads one operation."""
 
-    def __init__(self, document: Document, operation: _Operation, set_by_caller: frozenset[str]) -> None:
+    def __init__(
+        self, document: Document, operation: _Operation, set_by_caller: frozenset[str], over_http: bool
+    ) -> None:
+        self._over_http = over_http
         self._document = document
         self._operation = operation
         self._set_by_caller = set_by_caller
@@ -248,8 +254,9 @@ class _Reader:
         arguments += body.arguments
         _name(arguments)
         definitions = self._schemas.definitions()
-        for each in arguments:
-            self._check(each, {"$defs": definitions}, body)
+        if self._over_http:
+            for each in arguments:
+                self._check(each, {"$defs": definitions}, body)
         own = _servers(document, operation.node, operation.at) or _servers(
             document, operation.shared, operation.shared_at
         )
@@ -316,7 +323,7 @@ class _Reader:
     def _parameter(self, node: JsonObject, at: At) -> _Argument:
         document, place = self._document, node["in"]
         style = node.get("style", _STYLES[place])
-        if style != _STYLES[place]:
+        if style != _STYLES[place] and self._over_http:
             raise document.wrong((*at, "style"), f"{style!r} is not supported; use {_STYLES[place]}, {_LEAVE_OUT}")
         content = document.member(node, "content", dict, at)
         if content:
@@ -358,7 +365,8 @@ class _Reader:
         if not (media_type.isascii() and media_type.isprintable()):
             raise document.wrong((*at, "content"), f"{media_type!r} is no media type; write {JSON_BODY}")
         media = document.member(content, media_type, dict, (*at, "content")) or {}
-        self._refuse_encodings(media, (*at, "content", media_type))
+        if self._over_http:
+            self._refuse_encodings(media, (*at, "content", media_type))
         schema, at_schema = media.get("schema", {}), (*at, "content", media_type, "schema")
         sent_as = JSON_BODY if "*" in media_type else media_type
         required = document.member(node, "required", bool, at) is True

@@ -76,7 +76,7 @@ class HttpTransport:
         config = self._config
         wanted = {*config.only, *config.tools} if config.only else ()
         supplied = (config.auth.header,) if config.auth else ()
-        api = await asyncio.to_thread(read_openapi, self._document, only=wanted, supplied=supplied)
+        api = await asyncio.to_thread(read_openapi, self._document, only=wanted, supplied=supplied, over_http=True)
         self._server = str(config.base_url or next(iter(api.servers), ""))
         for tool in api.tools:
             base = self._base(tool.route)
