@@ -308,9 +308,10 @@ def test_outcomes_are_claims_of_their_own_tool_alone() -> None:
         first = answer(f"done_{tool}", result={"project": PROJECT, "old": old, **slot}, args={}).split(". ")[0]
         assert claimed(first) == {tool}
     for tool, receipt in WORDING.receipts.items():
-        said = receipt.render(project=PROJECT, note_text="Hay un perro", **slot)
+        batch = {"assignable_count": 3, "requested_count": 4, "team": "Team B"}
+        said = receipt.render(project=PROJECT, note_text="Hay un perro", **slot, **batch)
         assert claimed(said.split(". ")[0]) == {tool}
-        if tool != "add_note":
+        if tool not in ("add_note", "bulk_assign_teams"):
             days = [m.start.isoformat() for m in find_dates(said, TODAY) if isinstance(m, DateMention)]
             assert days == ["2026-03-16"]
             assert [m.start.isoformat("minutes") for m in find_times(said)] == ["13:00"]
