@@ -28,7 +28,7 @@ from tools.contract import (
     ToolResult,
     ToolState,
 )
-from tools.errors import UpstreamUnavailable
+from tools.errors import UnknownOutcome, UpstreamUnavailable
 from tools.executors.config import Auth, ExecutorError, HttpGroup
 from tools.executors.http import MAX_ANSWER_BYTES, HttpTransport
 from tools.executors.mounted import Mounted
@@ -631,6 +631,18 @@ async def test_an_idempotent_effect_is_sent_again_under_its_key(upstream: Upstre
     mounted = await mount(POST, default_effect="gated", tools={"run": {"idempotent": True}})
     result = await call(mounted, "run", {})
     assert (result.status, [each.header("idempotency-key") for each in upstream.got]) == ("ok", ["key-1", "key-1"])
+
+
+@pytest.mark.parametrize("second", [answer(409, {}), answer(429, {}, Retry_After="60"), answer(500, {}), hang_up])
+async def test_a_repeat_that_settles_nothing_is_unknown(upstream: Upstream, mount: Any, second: Answer) -> None:
+    """A conflict may be one with the first call, which a server is still working at or has carried out."""
+    upstream.answers = [hang_up, second]
+    mounted = await mount(POST, default_effect="gated", tools={"run": {"idempotent": True}})
+    result = await call(mounted, "run", {})
+    assert (result.status, len(upstream.got)) == ("unknown", 2)
+    upstream.answers = [answer(409, {})]
+    with pytest.raises(UnknownOutcome):
+        await mounted.reconcile("run", {}, context())
 
 
 @pytest.mark.parametrize("failure", [answer(500, {}), hang_up])

@@ -32,7 +32,14 @@ from tools.contract import (
     UnknownTool,
 )
 from tools.effects import UNKNOWN_HINT
-from tools.errors import OutcomeUncertain, ResultTooLarge, Unanswered, UnknownOutcome, UpstreamUnavailable
+from tools.errors import (
+    OutcomeUncertain,
+    RateLimited,
+    ResultTooLarge,
+    Unanswered,
+    UnknownOutcome,
+    UpstreamUnavailable,
+)
 from tools.executors.config import ExecutorError, ToolConfig, _Mounted
 from tools.executors.failures import report
 from tools.values import fitted
@@ -203,7 +210,7 @@ class Mounted:
         tool = self._tool(name, ctx)
         if not tool.config.idempotent and not tool.spec.by_client:
             raise UnknownOutcome(UNKNOWN_HINT)
-        return await self._run(tool, args, ctx)
+        return _of_a_repeat(await self._run(tool, args, ctx))
 
     async def _run(self, tool: MountedTool, args: JsonObject, ctx: ToolContext) -> ToolResult:
         _refuse_strangers(tool, args, ctx.identity)
@@ -215,8 +222,8 @@ class Mounted:
             if not tool.config.idempotent:
                 raise UnknownOutcome(UNKNOWN_HINT) from error
         try:
-            return await self._send(tool, args, ctx)
-        except UpstreamUnavailable as error:
+            return _of_a_repeat(await self._send(tool, args, ctx))
+        except (UpstreamUnavailable, RateLimited) as error:
             raise UnknownOutcome(UNKNOWN_HINT) from error
 
     async def _send(self, tool: MountedTool, args: JsonObject, ctx: ToolContext) -> ToolResult:
@@ -239,6 +246,13 @@ class Mounted:
         if tool is None or ctx.identity.role not in tool.roles:
             raise UnknownTool("That is not something I can do here.")
         return tool
+
+
+def _of_a_repeat(result: ToolResult) -> ToolResult:
+    """The answer to a call that was sent before. A conflict may be one with that call, done or still under way."""
+    if result.status == "error" and result.upstream_status == 409:
+        raise UnknownOutcome(UNKNOWN_HINT)
+    return result
 
 
 def answered(data: Any, *, status: int | None = None) -> ToolResult:
@@ -314,4 +328,3 @@ def _refuse_strangers(tool: MountedTool, args: JsonObject, identity: Identity) -
             "That request belongs to another session.",
             errors=[{"field": name, "message": "does not match the session"} for name in wrong],
         )
-
