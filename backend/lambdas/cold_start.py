@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from backend.lambdas.archive import MACHINES, Archive
+from backend.lambdas.archive import MACHINES, Archive, interpreter
 
 MEASURE = """
 import json, sys, time
@@ -42,22 +41,14 @@ def interpreter_for(archive: Archive) -> str | None:
     """A Python on this machine that can run the archive, None without one."""
     if sys.platform != "linux" or platform.machine() != MACHINES[archive.arch]:
         return None
-    for found in (sys.executable, shutil.which(f"python{archive.python}")):
-        if found and _version(found) == archive.python:
-            return found
-    return None
-
-
-def _version(interpreter: str) -> str:
-    """Its major and minor version; a program of that name may also be a switch that leads nowhere."""
-    code = "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')"
-    return subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+    return interpreter(archive.python)
 
 
 def measure(archive: Archive, interpreter: str, runs: int = 5) -> ColdStart:
     """Unpack it, and import its handler that many times.
 
-    Without installed packages and without compiled files, as at the first start of a deployed function.
+    Without installed packages, and with no compiled files but the archive's own, as at the first start of a deployed
+    function.
 
     Raises:
         ImportFails: something is missing in the archive.
