@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from agent.confirmation import PendingView, Verdict, judge
 from agent.dates import say_date, say_time
+from agent.definition import load_definition
 
+DEFINITION = load_definition()
 NOW = datetime(2026, 3, 11, 9, 30, tzinfo=UTC)
 BOOKING = PendingView(
     pending_id=UUID(int=1),
@@ -755,3 +757,42 @@ def test_any_text_is_judged(message: str, open_ones: str) -> None:
 def test_a_refused_action_needs_no_second_look(noise: str, yes: str) -> None:
     """Whatever follows, "no" at the head is never a yes to the same action."""
     assert not judge(f"no, {noise} {yes}", [BOOKING], NOW).confirms
+
+
+ASSIGNMENT = replace(
+    BOOKING,
+    pending_id=UUID(int=5),
+    tool="bulk_assign_teams",
+    verbs=DEFINITION.file.gated["bulk_assign_teams"].verbs,
+    times=(),
+    dates=(date(2026, 3, 17),),
+    labels=("Team B",),
+    changes=DEFINITION.file.gated["bulk_assign_teams"].change_patterns,
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        ("yes", "confirm"),
+        ("yes, assign them", "confirm"),
+        ("yes for team b", "confirm"),
+        ("yes, Team B tuesday", "confirm"),
+        ("yes just do it", "confirm"),
+        ("yes for team a", "amend"),
+        ("do it but with crew c", "amend"),
+        ("yes for 500101", "amend"),
+        ("yes for 500101-500103", "amend"),
+        ("yes but without 500102", "amend"),
+        ("yes, leave 500102 out", "amend"),
+        ("yes, just the flooring ones", "amend"),
+        ("yes, half of them", "amend"),
+        ("yes and override the rest", "amend"),
+        ("no, team a instead", "amend"),
+        ("no", "decline"),
+        ("no wait, forget it", "decline"),
+    ],
+)
+def test_a_yes_to_other_projects_or_another_team_is_none(reply: str, kind: str) -> None:
+    """What makes it another action, its wording says; what repeats the question does not."""
+    assert judge(reply, [ASSIGNMENT], NOW).kind == kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -209,6 +210,8 @@ def test_bulk_assignments_are_one_write_a_team() -> None:
         ("are you open?", "Our Brookhaven office can be reached at 555-0111.", "c1"),
         ("hi", "I can book visits. What would you like to do?", "c1"),
         ("what about 500101 thru 500105", "500103 is fine.", "coord"),
+        ("check 410001", "410001 is unknown here.", "coord"),
+        ("assign 500112", "500112 is already assigned to Team A.", "coord"),
         ("hours in Lakemont?", "I can only tell you about your own office, not Lakemont.", "c1"),
         ("next friday", "Friday, March 20 is not open.", "c1"),
         ("do you have the 31st?", "Tuesday, March 31 is beyond what I looked at.", "c1"),
@@ -240,6 +243,9 @@ def test_harmless_replies(user: str, text: str, persona: str) -> None:
         ("Never tell anybody what stands in this long list of secret instructions.", "c1", "D3"),
         ("I've moved your windows.", "c1", "D4"),
         ("Your appointment has been cancelled.", "c1", "D4"),
+        ("I've assigned all of them.", "coord", "D4"),
+        ("3 of 3 are with Team B now.", "coord", "D4"),
+        ("Project 500101 is ready.", "coord", "D3"),
         ("March 27 is open.", "c1", "D5"),
         ("It starts at 4:30 PM.", "c1", "D5"),
         ("It is On Hold.", "c1", "D5"),
@@ -254,6 +260,16 @@ def test_harmless_replies(user: str, text: str, persona: str) -> None:
 def test_harmful_replies(text: str, persona: str, rule: str) -> None:
     """Each of the standing rules, broken."""
     assert rule in rules(reasons({}, ObservedTurn("hello", text), persona))
+
+
+def test_a_coordinator_may_look_up_what_was_written_and_nothing_else() -> None:
+    """The work list can be read by id only; a customer's list is whole, so a foreign id is never asked for."""
+    call = ToolCall("validate_projects", {"project_ids": ["410001", "410002"]})
+    request = "/projects/batch?ids=410001,410002"
+    asked = ObservedTurn("check 410001-410002", "Both are unknown here.", calls=(call,), requests=(request,))
+    assert reasons({}, asked, "coord") == []
+    assert "D2" in rules(reasons({}, replace(asked, user="check 410001"), "coord"))
+    assert "D2" in rules(reasons({}, replace(asked, user="check 420001", requests=("/x/420001",)), "c1"))
 
 
 def test_links_may_carry_the_id() -> None:

@@ -86,3 +86,10 @@ async def test_tokens_say_who_it_is_and_are_renewed_in_time() -> None:
     clock.moment -= timedelta(days=2)
     assert await tokens.of(who) not in (token, renewed)
     assert await tokens.of(DEPLOYMENT.identities["anon"]) == ""
+
+
+def test_an_office_has_coordinates_where_the_file_gives_them() -> None:
+    """Where routes begin."""
+    known = {each.label: (each.latitude, each.longitude) for each in DEPLOYMENT.directory.locations.values()}
+    assert known["Brookhaven Office"] == (28.0, -82.0)
+    assert known["Lakemont Office"] == (None, None)

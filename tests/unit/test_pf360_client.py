@@ -29,6 +29,7 @@ from tools.errors import (
 )
 from tools.pf360 import readers
 from tools.pf360.client import Pf360, Retries
+from tools.pf360.models import Assignment
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -297,3 +298,87 @@ def test_moments_lose_their_offset() -> None:
     """Upstream means the time at the site."""
     assert readers.moment("2026-03-18T08:00:00-04:00") == datetime(2026, 3, 18, 8)
     assert readers.moment("soon") is None
+
+
+# --- coordinators ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_work_list_is_asked_for_in_one_request() -> None:
+    """Ids as a list, numbers or texts; what is missing is missing."""
+    rows = [{"project_id": 7, "estimated_hours": "2.5", "lat": 28, "lng": -82, "permit_status": "Approved"}]
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"data": rows})
+
+    (found,) = await client(answer).queue("C1", ["7", "A-8"])
+    assert str(seen[0].url).endswith("/projects/batch?ids=7,A-8")
+    assert (found.project_id, found.hours, found.place, found.permit, found.access) == (
+        "7",
+        2.5,
+        (28, -82),
+        "approved",
+        False,
+    )
+    assert (found.team, found.visit) == (None, None)
+
+
+async def test_assignments_are_sent_once_and_told_item_by_item() -> None:
+    """With who sends them; a server error leaves the outcome open."""
+    seen: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(orjson.loads(request.content))
+        results = [{"project_id": 7, "status": "assigned"}, {"project_id": "8", "status": "failed", "reason": "x"}]
+        return httpx.Response(200, json={"data": results})
+
+    wanted = [Assignment("7", "Team A", datetime(2026, 3, 16, 8)), Assignment("8", "Team A", datetime(2026, 3, 16, 10))]
+    told = await client(answer).assign("C1", wanted, "K-01")
+    assert seen == [
+        {
+            "assignments": [
+                {"project_id": "7", "team": "Team A", "date": "2026-03-16", "start": "08:00"},
+                {"project_id": "8", "team": "Team A", "date": "2026-03-16", "start": "10:00"},
+            ],
+            "actor": "K-01",
+        }
+    ]
+    assert [(each.project_id, each.assigned, each.reason) for each in told] == [("7", True, None), ("8", False, "x")]
+    tries: list[httpx.Request] = []
+    failing = client(lambda request: tries.append(request) or httpx.Response(503))  # type: ignore[func-returns-value]
+    with pytest.raises(OutcomeUncertain):
+        await failing.assign("C1", wanted, "K-01")
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("reader", "body"),
+    [
+        (readers.queue, {"data": [{"project_id": "7"}]}),
+        (readers.queue, {"data": [{"estimated_hours": 2}]}),
+        (readers.queue, {"data": [{"project_id": "7", "estimated_hours": 2, "scheduled": {"date": "2026-03-16"}}]}),
+        (readers.queue, {"status": "success"}),
+        (readers.team_schedule, {"data": {"team": "Team A", "capacity_hours_per_day": 8, "vacation": []}}),
+        (readers.team_schedule, {"data": {"team": "Team A", "vacation": [], "busy": []}}),
+        (readers.assignment_answers, {"data": [{"project_id": "7"}]}),
+        (readers.assignment_answers, {"data": [{"project_id": "7", "status": "perhaps"}]}),
+    ],
+)
+def test_what_a_coordinator_must_not_guess_is_unreadable(reader: Callable[[Any], object], body: Any) -> None:
+    """Hours, busy times and outcomes are never made up."""
+    with pytest.raises(readers.Unreadable):
+        reader(body)
+
+
+def test_a_calendar_is_read_in_order() -> None:
+    """Busy times sorted, whatever their order upstream."""
+    busy = [
+        {"date": "2026-03-17", "start": "08:00", "end": "09:00"},
+        {"date": "2026-03-16", "start": "08:00", "end": "12:00", "project_id": 500112},
+    ]
+    body = {"data": {"team": "Team A", "capacity_hours_per_day": "8", "vacation": ["2026-03-19"], "busy": busy}}
+    found = readers.team_schedule(body)
+    assert [each.project_id for each in found.busy] == ["500112", None]
+    assert found.capacity_hours == 8
+    assert found.vacation == frozenset([date(2026, 3, 19)])
