@@ -108,6 +108,7 @@ def resolve(
             raise typer.BadParameter(f"{option} takes 1 to {most} characters.")
 
     async def work(db: Database, settings: Settings) -> int:
+        from backend.conversations.reconciler import Pace
         from backend.records import effects
 
         effect = await effects.resolve(
@@ -118,6 +119,7 @@ def resolve(
             note=note.strip(),
             by=name,
             min_age_s=_min_age_s(settings),
+            looks=Pace().looks,
         )
         print(f"{effect.short_id} {effect.tool}: recorded as {outcome.value}, by {_shown(name)}. Nothing was sent.")
         return 0

@@ -102,7 +102,7 @@ _COLUMNS = """
     k.id, k.conversation_id, k.turn_id, c.owner, t.principal, k.tool, k.effect, k.args, k.status, k.result,
     k.upstream_status, k.effect_key, k.basis, k.pending_id, k.started_at, k.settled_at, k.looks, k.next_look_at,
     c.last_turn, extract(epoch FROM now() - k.started_at)::float8 AS age_s,
-    coalesce(k.status = 'intended' AND k.next_look_at > now(), false) AS looked_for,
+    coalesce(k.status IN ('intended', 'unknown') AND k.next_look_at > now(), false) AS looked_for,
     EXISTS (SELECT FROM audit_events a
             WHERE a.conversation_id = k.conversation_id AND a.type = 'effect_unfinished'
               AND a.body->>'effect_key' = k.effect_key) AS unfinished,
@@ -177,8 +177,13 @@ async def audit(db: Database, effect: Effect) -> list[AuditEntry]:
     return [AuditEntry(row["seq"], row["at"], row["actor"], row["type"], orjson.loads(row["body"])) for row in rows]
 
 
-async def resolve(db: Database, tenant: str, given: str, *, done: bool, note: str, by: str, min_age_s: float) -> Effect:
+async def resolve(
+    db: Database, tenant: str, given: str, *, done: bool, note: str, by: str, min_age_s: float, looks: int
+) -> Effect:
     """Put on record how an effect ended, as a person found out. Returns it as it is then.
+
+    `min_age_s` and `looks` are the reconciler's pace: for how long a write may be on its way, and how often an unknown
+    one is looked for.
 
     Raises:
         UnknownEffect, AmbiguousEffect: as `one`.
@@ -186,7 +191,7 @@ async def resolve(db: Database, tenant: str, given: str, *, done: bool, note: st
     """
     for _ in range(ATTEMPTS):
         found = await one(db, tenant, given)
-        if refusal := _refusal(found, min_age_s):
+        if refusal := _refusal(found, min_age_s, looks):
             raise NotResolvable(refusal)
         data = {"ok": done, "code": RESOLVED[done], "user_hint": HINTS[done], "note": note}
         body = {
@@ -205,13 +210,13 @@ async def resolve(db: Database, tenant: str, given: str, *, done: bool, note: st
     raise NotResolvable("It keeps changing at this moment; look at it again.")
 
 
-def _refusal(effect: Effect, min_age_s: float) -> str:
+def _refusal(effect: Effect, min_age_s: float, looks: int) -> str:
     """Why a person's word would come too early or too late; empty when it is welcome."""
     if not effect.needs_a_person:
         return f"It is settled already: {effect.status}{f' ({effect.code})' if effect.code else ''}."
     if effect.turn_open:
         return "A turn of its conversation is running and may still settle it. Try again when that has ended."
-    if effect.looked_for:
+    if effect.looked_for and (effect.status == "intended" or effect.looks < looks):
         return f"The reconciler is looking for its outcome, until {effect.next_look_at:%H:%M:%S} UTC. Try again then."
     if effect.status == "intended" and effect.age_s < min_age_s:
         return f"It began {effect.age_s:.0f} s ago and may still be on its way. Try again in {min_age_s:.0f} s."

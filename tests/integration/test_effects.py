@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -14,16 +16,16 @@ import pytest
 
 from agent.ports import EffectKey, TurnWork
 from backend.embedded.stores import embedded_stores
-from backend.records import effects, migrate, orphans, turns
+from backend.records import effects, migrate, turns
 from backend.records.database import Database
 from backend.records.effects import AmbiguousEffect, Effect, NotResolvable, UnknownEffect
 from backend.records.ids import uuid7
 from backend.records.ledger import TurnLedger
 from backend.records.turns import Ending
 from tests.integration.test_cli import outcrop
-from tests.integration.test_reconciler import FAILED, OK, Upstream, audited, left, orphan, reconciler, recorded
+from tests.integration.test_reconciler import FAILED, NOW, OK, Upstream, audited, left, orphan, reconciler, recorded
 from tests.integration.test_records import ALICE, accepted, request
-from tools.contract import ToolResult
+from tools.contract import ToolContext, ToolResult
 
 UNKNOWN = ToolResult("unknown", {"ok": False, "code": "unknown_outcome"})
 HALF = ToolResult("error", {"ok": False, "code": "move_failed_released"}, 409)
@@ -72,20 +74,20 @@ async def of(db: Database, conversation_id: UUID) -> Effect:
 
 async def resolve(db: Database, effect: Effect, *, done: bool = True, min_age_s: float = 0.0) -> Effect:
     return await effects.resolve(
-        db, "default", str(effect.id), done=done, note="seen in the portal", by="kim", min_age_s=min_age_s
+        db, "default", str(effect.id), done=done, note="seen in the portal", by="kim", min_age_s=min_age_s, looks=3
     )
 
 
 async def test_the_list_holds_what_needs_a_person(db: Database) -> None:
     """Unknown, intended for long, half done; newest first; neither what is settled nor another tenant's."""
-    made = [await ended(db, UNKNOWN), await unfinished(db), (await left(db))[0]]
+    made = [await unfinished(db), await ended(db, UNKNOWN), (await left(db))[0]]
     for result in (OK, REFUSED):
         await ended(db, result)
     found = await open_ones(db)
     assert [each.conversation_id for each in found] == made[::-1]
-    assert [each.status for each in found] == ["intended", "error", "unknown"]
+    assert [each.status for each in found] == ["intended", "unknown", "error"]
     assert [each.conversation_id for each in await open_ones(db, limit=2)] == made[:0:-1]
-    assert [each.status for each in await open_ones(db, min_age_s=60.0)] == ["error", "unknown"]
+    assert [each.status for each in await open_ones(db, min_age_s=60.0)] == ["unknown", "error"]
     assert (found[0].who, found[0].owner, found[0].args) == ("demo:c1", "demo:c1", {"project_id": "410001"})
     statuses = {status: len(await effects.by_status(db, "default", status, 50)) for status in ("ok", "error", "all")}
     assert statuses == {"ok": 1, "error": 2, "all": 5}
@@ -157,7 +159,7 @@ async def test_who_may_still_settle_it_comes_first(db: Database) -> None:
     with pytest.raises(NotResolvable, match="turn of its conversation"):
         await resolve(db, found)
     await turns.close(db, later, TurnWork(), FAILED)
-    assert await orphans.claim(db, 0.0, 60.0, 5)
+    assert await reconciler(db, Upstream(unreadable=True), replace(NOW, lease_s=60.0)).look() == 0
     with pytest.raises(NotResolvable, match="reconciler"):
         await resolve(db, found)
     assert (await of(db, conversation_id)).status == "intended"
@@ -186,7 +188,18 @@ async def test_an_id_must_name_one_effect_of_the_tenant(db: Database) -> None:
             first.id,
         )
     with pytest.raises(AmbiguousEffect, match="feedbeef"):
-        await effects.resolve(db, "default", "feedbeef", done=True, note="n", by="kim", min_age_s=0.0)
+        await effects.resolve(db, "default", "feedbeef", done=True, note="n", by="kim", min_age_s=0.0, looks=3)
+
+
+async def test_an_unknown_one_waits_for_the_reconciler_only_while_it_still_looks(db: Database) -> None:
+    """Not in the midst of a look; yes once the last one has found nothing, however late the next would be due."""
+    found = await of(db, await ended(db, UNKNOWN))
+    for looks, refused in ((2, True), (3, False)):
+        await db.rows("UPDATE tool_calls SET looks = $1, next_look_at = now() + interval '1 hour'", looks)
+        if refused:
+            with pytest.raises(NotResolvable, match="reconciler"):
+                await resolve(db, found)
+    assert (await resolve(db, found)).code == "resolved_done"
 
 
 # --- races ----------------------------------------------------------------------------------------------------------
@@ -217,25 +230,37 @@ async def held_up(url: str, conversation_id: UUID, waiting: int) -> AsyncIterato
         await watcher.close()
 
 
+@dataclass
+class Slow(Upstream):
+    """Says what it found when it is told to."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reconcile(self, name: str, args: Any, ctx: ToolContext) -> ToolResult | None:
+        self.asked.set()
+        await self.may_answer.wait()
+        return self.found
+
+
 @pytest.mark.parametrize("operator_first", [True, False])
 async def test_operator_and_reconciler_at_once(database_url: str, db: Database, operator_first: bool) -> None:
     """Both have seen it open and write at once: one outcome, one entry, no number of the audit lost."""
     conversation_id, turn_id = await left(db)
-    (claimed,) = await orphans.claim(db, 0.0, 0.0, 5)
-    found = await of(db, conversation_id)
-    works: list[Callable[[], Awaitable[object]]] = [
-        lambda: resolve(db, found, done=False),
-        lambda: orphans.settle(db, claimed, OK, "effect_reconciled"),
-    ]
+    upstream = Slow(found=OK)
+    looking = asyncio.create_task(reconciler(db, upstream).look())
+    await upstream.asked.wait()
     async with held_up(database_url, conversation_id, 2):
-        tasks = []
-        for work in works if operator_first else works[::-1]:
-            tasks.append(asyncio.ensure_future(work()))
-            await _queued(db, len(tasks))
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    by_operator, by_reconciler = outcomes if operator_first else outcomes[::-1]
-    assert isinstance(by_operator, Effect) is (by_reconciler is False)
-    assert isinstance(by_operator, NotResolvable) is (by_reconciler is True)
+        if not operator_first:
+            upstream.may_answer.set()
+            await _queued(db, 1)
+        resolving = asyncio.create_task(resolve(db, await of(db, conversation_id), done=False))
+        await _queued(db, 1 if operator_first else 2)
+        upstream.may_answer.set()
+    by_reconciler = await looking == 1
+    (by_operator,) = await asyncio.gather(resolving, return_exceptions=True)
+    assert isinstance(by_operator, Effect) is not by_reconciler
+    assert isinstance(by_operator, NotResolvable) is by_reconciler
     assert (await recorded(db, turn_id))[0] == ("ok" if by_reconciler else "error")
     entries = await audited(db, conversation_id)
     assert [seq for seq, _ in entries] == list(range(1, len(entries) + 1))
