@@ -120,7 +120,7 @@ class Tools:
 
     def __init__(self, service: ConversationService, specs: Callable[[Principal], Sequence[ToolSpec]]) -> None:
         self._service = service
-        self._specs = specs
+        self._all_specs = specs
         self._lines: WeakValueDictionary[tuple[str, str, UUID], _Line] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[_Ended]] = set()
 
@@ -129,6 +129,10 @@ class Tools:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _specs(self, caller: Principal) -> Sequence[ToolSpec]:
+        """Without those that a conversation's client runs: whoever calls here would wait for itself."""
+        return [spec for spec in self._all_specs(caller) if not spec.by_client]
 
     async def list(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         """The tools that this caller may use, on one page."""

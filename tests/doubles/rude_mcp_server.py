@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from uuid import uuid4
 
-TOOLS = ("chatter", "garbage", "unknown_content", "nothing", "internal_error", "silence")
+TOOLS = ("chatter", "garbage", "unknown_content", "nothing", "internal_error", "silence", "endless")
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any] | None:
@@ -38,6 +38,8 @@ def call(name: str) -> dict[str, Any] | None:
             return {"result": {"content": [{"type": "hologram", "data": "x"}]}}
         case "nothing":
             return {"result": {"content": []}}
+        case "endless":
+            return {"result": {"content": [{"type": "text", "text": "x" * 8_000_000}]}}
         case "internal_error":
             return {"error": {"code": -32603, "message": "password=hunter2 is wrong"}}
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,8 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import httpx2
 import orjson
 import pytest
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
 
 from agent.definition import load_definition
 from agent.events import ClientActionRequired, TextDelta, ToolFinished
@@ -30,6 +34,7 @@ from backend.executors import Surroundings, opened
 from backend.identity.principal import Principal
 from backend.records.database import Database
 from backend.sessions.store import Sessions
+from backend.settings import AGENT
 from tests.doubles.scripted_model import calls, says, scripted
 from tests.integration.running_server import serving, settings
 from tests.integration.test_api import events, is_problem
@@ -255,6 +260,25 @@ async def test_what_a_client_sends_has_bounds(client: httpx.AsyncClient) -> None
     asked = (await post(client, "", {"message": "where am I?"})).json()
     large = await post(client, "/client-actions", result_of(asked, {"log": "x" * 70_000}))
     is_problem(large, 413, "body_too_large")
+
+
+async def test_tools_of_a_client_are_not_offered_over_mcp(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Whoever calls there would wait for itself; the conversation has them."""
+    folder = tmp_path / "agent"
+    await asyncio.to_thread(shutil.copytree, AGENT, folder)
+    (folder / "functions.json").write_bytes(orjson.dumps(FUNCTIONS))
+    (folder / "action_groups.yaml").write_text("device: {executor: client, functions: functions.json}")
+    configured = settings(database_url, redis_url, agent_dir=folder)
+    async with (
+        serving(configured, None) as running,
+        httpx2.AsyncClient(trust_env=False) as http,
+        Client(streamable_http_client(f"{running.base_url}/mcp", http_client=http)) as asking,
+    ):
+        offered = {each.name for each in (await asking.list_tools()).tools}
+        assert "list_projects" in offered
+        assert not offered & {"get_position", "open_door"}
+        with pytest.raises(MCPError, match="Unknown tool"):
+            await asking.call_tool("get_position", {})
 
 
 # --- over time --------------------------------------------------------------------------------------------------------

@@ -151,6 +151,8 @@ async def test_a_failure_is_told_without_its_stack_trace(mount: Mount, log: Path
     executor = await mount(**program(log))
     failed = await call(executor, "fail")
     assert (failed.status, failed.data["code"], failed.data["said"]) == ("error", "action_failed", "The door is stuck.")
+    quiet = await call(executor, "say", text='{"ok": false, "error": "door_not_found"}')
+    assert (quiet.status, quiet.data["code"], quiet.data["error"]) == ("error", "action_failed", "door_not_found")
     refused = await call(executor, "refuse")
     assert (refused.data["code"], refused.data["said"]) == ("action_failed", "No such door.")
 
@@ -377,3 +379,12 @@ async def test_over_http_a_session_that_was_forgotten_is_begun_anew(mount: Mount
             return (await executor.execute(effect, context(effect_key="k3"))).status == "ok"
 
         await until(back)
+
+
+async def test_over_http_a_body_without_end_is_no_answer(mount: Mount) -> None:
+    """It is not read to its end."""
+    port = free_port()
+    with served(RUDE, str(port)):
+        await accepting(port)
+        executor = await mount(url=f"http://127.0.0.1:{port}/mcp", default_effect="read")
+        assert (await call(executor, "endless")).data["code"] == "bad_answer"

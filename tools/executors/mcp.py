@@ -52,8 +52,12 @@ class McpTransport:
 
     async def open(self) -> Sequence[ForeignTool]:
         """Connect and list the tools; `ExecutorError` names the server and the fix."""
-        from tools.executors.mcp_connection import Connection, told
-
+        try:
+            from tools.executors.mcp_connection import Connection, told
+        except ModuleNotFoundError as missing:
+            raise ExecutorError(
+                f"action group {self._group}: MCP needs the package {missing.name}: pip install 'outcrop[mcp]'"
+            ) from missing
         try:
             self._connection = Connection(self._group, self._way())
             found = await self._connection.open()
@@ -126,6 +130,8 @@ def result_of(found: CallToolResult) -> ToolResult:
     if found.is_error:
         raise ActionFailed(FAILED, said=reason(text))
     result = answered(found.structured_content if found.structured_content is not None else _read(text))
+    if result.data["ok"] is False:  # many say so, and leave `isError` out
+        result = ToolResult("error", {**result.data, **ActionFailed(FAILED).result().data})
     attachments = [_named(block) for block in found.content if block.type != "text"]
     if attachments:
         result.data.setdefault("attachments", attachments)

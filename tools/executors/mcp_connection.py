@@ -42,6 +42,7 @@ CONNECT_S = 30.0
 FIRST_PAUSE_S = 0.5  # before the connection is made anew; doubles up to the longest
 LONGEST_PAUSE_S = 30.0
 MOST_PAGES = 100
+MAX_BODY_BYTES = 4 * 1024 * 1024  # of one answer over HTTP, lists of tools among them; a result has a far smaller limit
 HTTP_TIMEOUT = httpx2.Timeout(10.0, read=300.0)  # a stream of events may be silent; a call has its own time limit
 # Answers of a server, or of what stands before it, that say that a request was not taken.
 NOT_TAKEN = (401, 403, 404, 405, 429)
@@ -218,6 +219,24 @@ async def _watched(
             tasks.cancel_scope.cancel()
 
 
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that breaks off where it grows too large to be kept; events of a stream have a limit of the SDK's own."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        read = 0
+        async for chunk in self._stream:
+            read += len(chunk)
+            if read > MAX_BODY_BYTES:
+                raise httpx2.StreamError(f"more than {MAX_BODY_BYTES} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class _OneRequestAtATime(httpx2.AsyncHTTPTransport):
     """Answers a request that failed on its way with an error of its own, for which the SDK would drop all of them."""
 
@@ -234,6 +253,8 @@ class _OneRequestAtATime(httpx2.AsyncHTTPTransport):
                 502, types.CONNECTION_CLOSED, f"the connection broke ({error or type(error).__name__})", None
             )
         if response.status_code not in NOT_TAKEN:
+            if response.headers.get("content-type", "").startswith("application/json"):
+                response.stream = _Bounded(response.stream)
             return response
         await response.aclose()
         forgotten = response.status_code == 404 and MCP_SESSION_ID in request.headers
