@@ -15,6 +15,18 @@ export function PartCard({ part, told, onChoose }: Props) {
       return <Projects projects={part.projects} told={told} onChoose={onChoose} />;
     case "choices":
       return <Choices label={part.label} choices={part.choices} onChoose={onChoose} />;
+    case "route":
+      return (
+        <div className="part route" role="group" aria-label={part.label}>
+          <h2>{part.label}</h2>
+          <ol>
+            {part.stops.map(({ id, line }) => (
+              <li key={id}>{line}</li>
+            ))}
+          </ol>
+          <p className="part-label">{part.total}</p>
+        </div>
+      );
     case "receipt":
       return (
         <div className="part receipt" role="group" aria-label="Receipt">

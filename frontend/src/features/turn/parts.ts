@@ -22,6 +22,7 @@ export interface ProjectLine {
 export type Part =
   | { kind: "projects"; projects: ProjectLine[] }
   | { kind: "choices"; label: string; choices: Choice[] }
+  | { kind: "route"; label: string; stops: { id: string; line: string }[]; total: string }
   | { kind: "receipt"; heading: string; rows: { name: string; value: string }[]; link: string | null };
 
 /** Tools whose result makes a card, for conversations read from the record, where only the tool's name is known. */
@@ -32,6 +33,8 @@ const PART_OF: Readonly<Record<string, string>> = {
   confirm_appointment: "appointment",
   reschedule_appointment: "appointment",
   cancel_appointment: "appointment",
+  optimize_route: "route",
+  bulk_assign_teams: "assignment",
 };
 
 const RECEIPTS: Readonly<Record<string, string>> = {
@@ -52,6 +55,10 @@ export function partOf(call: ToolCall): Part | null {
       return slots(call.result);
     case "appointment":
       return receipt(call.tool, call.result);
+    case "route":
+      return route(call.result);
+    case "assignment":
+      return assignment(call.result);
     default:
       return null;
   }
@@ -107,6 +114,33 @@ function receipt(tool: string, result: JsonObject): Part | null {
     rows: rows.flatMap((row) => (row.value === null ? [] : [{ name: row.name, value: row.value }])),
     link: text(project.link),
   };
+}
+
+function route(result: JsonObject): Part | null {
+  const stops = objects(result.optimized_route).flatMap((stop) => {
+    const id = text(stop.project_id);
+    return id === null ? [] : { id, line: [id, text(stop.category), text(stop.arrival_time)].filter(Boolean).join(" · ") };
+  });
+  const day = text(result.date);
+  const metrics = object(result.metrics);
+  const [miles, minutes] = [metrics?.total_distance_miles, metrics?.total_drive_time_minutes];
+  if (stops.length === 0 || typeof miles !== "number" || typeof minutes !== "number") return null;
+  const total = `${miles} miles, ${minutes} minutes of driving`;
+  return { kind: "route", label: day ? `Route, ${shortDay(day)}` : "Route", stops, total };
+}
+
+function assignment(result: JsonObject): Part | null {
+  const summary = object(result.summary);
+  const team = summary && text(summary.team);
+  const asked = result.requested_count;
+  if (!team || typeof asked !== "number" || result.test_mode === true) return null;
+  const done = objects(result.assignments).filter((each) => each.status === "assigned");
+  const rows = done.flatMap((each) => {
+    const [name, day, time] = [text(each.project_id), text(each.scheduled_date), text(each.time)];
+    return name && day ? [{ name, value: time ? `${shortDay(day)}, ${time}` : shortDay(day) }] : [];
+  });
+  const heading = `${done.length} of ${asked} assigned to ${team}`;
+  return { kind: "receipt", heading, rows, link: null };
 }
 
 function titleOf(project: JsonObject): string {

@@ -16,6 +16,10 @@ const WORDS: Readonly<Record<string, Words>> = {
   get_weather: words("Checking the weather", "Checked the weather", "Could not check the weather"),
   add_note: words("Saving the note", "Saved the note", "Did not save the note"),
   list_notes: words("Reading the notes", "Read the notes", "Could not read the notes"),
+  optimize_route: words("Planning the route", "Planned the route", "Could not plan the route"),
+  validate_projects: words("Checking the projects", "Checked the projects", "Could not check the projects"),
+  detect_conflicts: words("Looking for conflicts", "Looked for conflicts", "Could not look for conflicts"),
+  bulk_assign_teams: words("Assigning the projects", "Assigned the projects", "Did not assign the projects"),
   request_human: words("Asking for a callback", "Asked for a callback", "Could not ask for a callback"),
 };
 
