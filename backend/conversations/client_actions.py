@@ -75,7 +75,7 @@ class ClientActions:
 
     async def _look(self, caller: Principal, action_id: UUID) -> JsonObject | None:
         try:
-            return (await client_actions.result(self.db, caller, action_id))[1]
+            return await client_actions.result(self.db, caller, action_id)
         except StoreUnavailable as error:
             log.warning("client_action_not_read", action_id=str(action_id), error=repr(error))
             return None

@@ -52,15 +52,15 @@ async def open_action(db: Database, lease: Lease, call: ClientCall, wait_s: floa
     return ClientAction(row["id"], row["expires_at"], max(0.0, row["left_s"]))
 
 
-async def result(db: Database, caller: Principal, action_id: UUID) -> tuple[str, JsonObject | None]:
-    """State and result of an action of the caller's; `NotFound` otherwise."""
+async def result(db: Database, caller: Principal, action_id: UUID) -> JsonObject | None:
+    """The result of an action of the caller's, if there is one yet; `NotFound` when there is no such action."""
     row = await db.row(
         f"""SELECT a.state, a.result FROM client_actions a JOIN conversations c ON c.id = a.conversation_id
             WHERE {THEIRS} AND a.id = $3""",
         *scope(caller),
         action_id,
     )
-    return _read(row, action_id)
+    return _read(row, action_id)[1]
 
 
 async def result_of(db: Database, caller: Principal, call_key: str) -> JsonObject | None:
