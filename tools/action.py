@@ -147,6 +147,11 @@ class Action:
         """File and line of the function, for messages."""
         return place_of(self.run)
 
+    @property
+    def errors(self) -> dict[str, str]:
+        """What its docstring says under `Raises:`, by the error's class name."""
+        return _entries(inspect.cleandoc(self.run.__doc__ or ""), "Raises")
+
 
 def action(
     *, group: str, effect: Effect, part: str | None = None, roles: Iterable[Role] = ("customer",)
@@ -276,16 +281,22 @@ def _read_docstring(docstring: str) -> tuple[str, dict[str, str]]:
     """The description (all before the first section) and the text of each argument."""
     text = inspect.cleandoc(docstring)
     pieces = _SECTION.split(text)
+    return " ".join(pieces[0].split()), _entries(text, "Args")
+
+
+def _entries(text: str, section: str) -> dict[str, str]:
+    """The entries of a docstring's section: `name: text`, which may go on in further lines, indented."""
+    pieces = _SECTION.split(text)
     sections = dict(zip(pieces[1::2], pieces[2::2], strict=True))
-    args: dict[str, str] = {}
+    found: dict[str, str] = {}
     current = None
-    for line in inspect.cleandoc(sections.get("Args", "")).splitlines():
+    for line in inspect.cleandoc(sections.get(section, "")).splitlines():
         if not line.startswith(" ") and (match := _ARG_LINE.match(line)):
             current = match[1]
-            args[current] = match[2].strip()
+            found[current] = match[2].strip()
         elif current and line.strip():
-            args[current] = f"{args[current]} {line.strip()}".strip()
-    return " ".join(pieces[0].split()), args
+            found[current] = f"{found[current]} {line.strip()}".strip()
+    return found
 
 
 def _model_schema(model: type[BaseModel]) -> JsonObject:

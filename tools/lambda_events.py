@@ -116,7 +116,8 @@ def event_for(operation: Operation, args: JsonObject, schema: JsonObject, sessio
 
 def _may_be_null(schema: JsonObject, root: JsonObject) -> bool:
     """Whether null is a value of its own; elsewhere it means that the argument is left out."""
-    return "null" in (types_of(schema, root) or ())
+    types = types_of(schema, root)
+    return types is None or "null" in types
 
 
 def read_event(event: Any) -> Incoming:
