@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import httpx
 import structlog
 from fastapi import FastAPI
-from pydantic import ValidationError
-from yaml import YAMLError
 
-from agent.definition import AgentDefinition, load_definition
+from agent.definition import AgentDefinition
 from agent.direct import run_call
 from agent.events import TurnEvent
 from agent.graph import run_turn
 from agent.planner import classifier, offline
 from agent.ports import TurnInput, TurnWork
+from backend.agent_folder import load_agent
 from backend.api import chat, mcp, operations, problems, prototype
 from backend.api.caller import Backend
 from backend.api.edge import Edge
@@ -69,7 +68,7 @@ def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None =
     ]
     if missing:
         raise SettingsError(missing)
-    definition = make_definition(settings)
+    definition = load_agent(settings)
     deployment = load_deployment(settings.directory_file, settings.tenant)
     provider = make_provider(settings, definition)
 
@@ -120,10 +119,11 @@ async def parts(
         lambda upstream, failures, reset_s: make_breaker(upstream, failures, reset_s, breakers),
         function_environment(settings),
     )
-    async with (
-        httpx.AsyncClient(limits=limits, trust_env=False) as http,
-        opened(definition, around) as (toolbox, worded),
-    ):
+    async with AsyncExitStack() as stack:
+        for close in (db.close, sessions.close, breakers.close, provider.wire.close):
+            stack.push_async_callback(close)
+        http = await stack.enter_async_context(httpx.AsyncClient(limits=limits, trust_env=False))
+        toolbox, worded = await stack.enter_async_context(opened(definition, around))
         clock = make_clock(settings, deployment, http)
         make_context = contexts(settings, deployment, clock, http, breakers)
         service = ConversationService(
@@ -137,38 +137,19 @@ async def parts(
         )
         reconciler = Reconciler(db, clock, toolbox, make_context, pace(settings))
         reconciler.start()
+        stack.push_async_callback(reconciler.stop)
         breakers.start()
-        try:
-            yield Backend(
-                service=service,
-                db=db,
-                sessions=sessions,
-                breakers=breakers,
-                identities=DemoIdentities(deployment.identities),
-                directory=deployment.directory,
-                toolbox=toolbox,
-                agent=definition.file.name,
-                answered_by=answered_by(provider),
-            )
-        finally:
-            await reconciler.stop()
-            await provider.wire.close()
-            await breakers.close()
-            await sessions.close()
-            await db.close()
-
-
-def make_definition(settings: Settings) -> AgentDefinition:
-    """The configured agent; `SettingsError` names file, key and fix of what is wrong in its folder."""
-    folder = settings.agent_dir
-    try:
-        return load_definition(folder.name, folder.parent)
-    except ValidationError as error:
-        raise SettingsError(
-            [(f"AGENT_DIR {'.'.join(map(str, each['loc']))}", each["msg"]) for each in error.errors()]
-        ) from error
-    except (OSError, YAMLError) as error:
-        raise SettingsError([("AGENT_DIR", f"{folder} holds no agent that can be read: {error}")]) from error
+        yield Backend(
+            service=service,
+            db=db,
+            sessions=sessions,
+            breakers=breakers,
+            identities=DemoIdentities(deployment.identities),
+            directory=deployment.directory,
+            toolbox=toolbox,
+            agent=definition.file.name,
+            answered_by=answered_by(provider),
+        )
 
 
 def function_environment(settings: Settings) -> dict[str, str]:
@@ -266,6 +247,7 @@ def contexts(
             ),
             callbacks=callbacks,
             settle_seconds=settings.pf360_settle_seconds,
+            write_seconds=settings.pf360_write_timeout_seconds,
         )
 
     return make

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -62,10 +64,17 @@ class Builder:
         self._local_wires: list[LambdaWire] = []
 
     def executors(self) -> dict[str, Executor]:
-        """An executor for each group."""
-        plain = InProcessGroup(executor="in_process")
-        groups = {name: self._definition.groups.root.get(name, plain) for name in self._definition.action_groups}
-        return {name: self._executor(name, config) for name, config in groups.items()}
+        """An executor for each group; `ExecutorError` tells of all that cannot be made."""
+        made: dict[str, Executor] = {}
+        problems = []
+        for name, config in group_configs(self._definition).items():
+            try:
+                made[name] = self._executor(name, config)
+            except ExecutorError as error:
+                problems.append(str(error))
+        if problems:
+            raise ExecutorError("\n".join(problems))
+        return made
 
     def _executor(self, group: str, config: GroupConfig) -> Executor:
         trial: Trial | None = getattr(config, "trial", None)
@@ -80,11 +89,11 @@ class Builder:
     def _one(self, group: str, config: GroupConfig) -> Executor:
         match config:
             case InProcessGroup():
-                return InProcess(self._actions(group, config.module))
+                return InProcess(actions_of(group, config.module))
             case LambdaGroup() if config.is_ours:
                 from tools.executors.lambda_function import OwnLambda
 
-                actions = self._actions(group, config.module)
+                actions = actions_of(group, config.module)
                 wire = self._wire(group, config, ours=True)
                 return OwnLambda(group, actions, wire, self._breaker(group, config), timeout_s=config.timeout_s)
             case LambdaGroup():
@@ -133,17 +142,6 @@ class Builder:
 
     def _breaker(self, group: str, config: LambdaGroup | HttpGroup | McpGroup | ClientGroup) -> Breaker:
         return self._around.make_breaker(f"group:{group}", config.breaker_failures, config.breaker_reset_s)
-
-    def _actions(self, group: str, module: str | None) -> tuple[Action, ...]:
-        found: Iterable[Action] = ACTIONS if module is None else _actions_of(group, module)
-        own = tuple(each for each in found if each.spec.group == group)
-        if not own:
-            there = f"module {module}" if module else "the catalogue"
-            raise ExecutorError(
-                f"action group {group}: {there} has no action of this group; name the module that holds its ACTIONS "
-                "(`module:`), or the executor that has its tools"
-            )
-        return own
 
     def _path(self, path: Path | None) -> Path | None:
         """Relative to the folder of the definition."""
@@ -202,17 +200,48 @@ class Builder:
             wire.move(url)
 
 
-def _actions_of(group: str, module: str) -> tuple[Action, ...]:
+def group_configs(definition: AgentDefinition) -> dict[str, GroupConfig]:
+    """How each group of an agent is configured; without a word about it, it runs in this process."""
+    plain = InProcessGroup(executor="in_process")
+    return {name: definition.groups.root.get(name, plain) for name in definition.action_groups}
+
+
+def actions_of(group: str, module: str | None) -> tuple[Action, ...]:
+    """The actions of a group of ours, from the catalogue or from a module's `ACTIONS`; `ExecutorError` if none."""
+    found: Iterable[Action] = ACTIONS if module is None else _actions_in(group, module)
+    own = tuple(each for each in found if each.spec.group == group)
+    if not own:
+        there = f"module {module}" if module else "the catalogue"
+        raise ExecutorError(
+            f"action group {group}: {there} has no action of this group; name the module that holds its ACTIONS "
+            "(`module:`), or the executor that has its tools"
+        )
+    return own
+
+
+def _actions_in(group: str, module: str) -> tuple[Action, ...]:
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise ExecutorError(f"action group {group}: module {module} cannot be imported: {error}") from error
     except InvalidAction as error:
         raise ExecutorError(f"action group {group}: {error}") from error
+    except Exception as error:  # whatever the module's own code raises
+        raise ExecutorError(f"action group {group}: {_why_not_imported(module, error)}") from error
     actions = getattr(found, "ACTIONS", None)
     if not isinstance(actions, tuple) or not all(isinstance(each, Action) for each in actions):
-        raise ExecutorError(f"action group {group}: module {module} has no tuple ACTIONS of its actions")
+        raise ExecutorError(
+            f"action group {group}: module {module} has no tuple ACTIONS of its actions; add `ACTIONS = (...)` to it"
+        )
     return actions
+
+
+def _why_not_imported(module: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        return f"there is no module {module}; correct `module:`, or put its folder on PYTHONPATH"
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<")]
+    file, line = frames[-1].filename, frames[-1].lineno
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = error.filename, error.lineno
+    return f"module {module} cannot be imported: {os.path.relpath(file)}:{line}: {type(error).__name__}: {error}"
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from tools.contract import (
     ToolSpec,
     UnknownTool,
 )
+from tools.executors.config import ExecutorError
 
 
 class DuplicateTool(Exception):
@@ -31,9 +32,15 @@ class GroupedToolbox:
         self._learn()
 
     async def open(self) -> None:
-        """Open every executor, then offer what they have."""
+        """Open every executor, then offer what they have; `ExecutorError` tells of all that cannot be opened."""
+        problems = []
         for executor in dict.fromkeys(self._executors.values()):
-            await executor.open()
+            try:
+                await executor.open()
+            except ExecutorError as error:
+                problems.append(str(error))
+        if problems:
+            raise ExecutorError("\n".join(problems))
         self._learn()
 
     async def close(self) -> None:

@@ -12,15 +12,19 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from backend.embedded.data_folder import EmbeddedError
 from backend.settings import Settings, SettingsError, load_settings
+from tools.executors.config import ExecutorError
+from tools.toolbox import DuplicateTool
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
     from backend.embedded.simulator_process import Simulator
     from backend.embedded.stores import Stores
@@ -61,9 +65,16 @@ def run(*, host: str | None = None, port: int | None = None, data_dir: str | Non
         return complain(str(error))
     except SettingsError as error:
         return complain("The configuration cannot be used:", *str(error).splitlines())
+    except (ExecutorError, DuplicateTool) as error:
+        return complain(f"The tools cannot be used as {groups_file(settings)} says:", *str(error).splitlines())
     except asyncio.CancelledError:  # stopped while starting
         return 130
     return 0
+
+
+def groups_file(settings: Settings) -> Path:
+    """Where an agent says which executor runs which group."""
+    return settings.agent_dir / "action_groups.yaml"
 
 
 def complain(*lines: str) -> int:
@@ -122,13 +133,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             await _migrate(around.settings)
             await imports
             trouble = await _model_trouble(around.settings)
-            server = _server(around)
-            _settle_memory()
-            _announce(around, listener, server, began, trouble)
-            stop.server = server
-            await server.serve(sockets=[listener])
-            if not server.started:
-                raise StartError("The application did not start; the lines above say why.")
+            app = _application(around)
+            # Entered here and not by the server, which would turn what goes wrong into a traceback in the log.
+            async with app.router.lifespan_context(app):
+                server = _server(app, around.settings)
+                _settle_memory()
+                _announce(around, listener, app.state.answered_by, began, trouble)
+                stop.server = server
+                await server.serve(sockets=[listener])
     finally:
         await asyncio.wait([imports])
         listener.close()
@@ -193,29 +205,32 @@ async def _migrate(settings: Settings) -> None:
 
 
 def _import_application() -> None:
-    for name in ("backend.app", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "backend.logs"):
+    for name in ("backend.app", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off", "backend.logs"):
         importlib.import_module(name)
 
 
-def _server(around: Surroundings) -> uvicorn.Server:
-    import uvicorn
-
+def _application(around: Surroundings) -> FastAPI:
     from backend.app import create_app
     from backend.logs import configure_logs
 
     configure_logs()
-    app = create_app(around.settings, alone="PostgreSQL" in around.started)
+    return create_app(around.settings, alone="PostgreSQL" in around.started)
+
+
+def _server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    import uvicorn
+
     config = uvicorn.Config(
         app,
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, round(around.settings.drain_seconds)),
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
@@ -246,13 +261,10 @@ async def _model_trouble(settings: Settings) -> str:
     return "" if found.ok else f"{found.cause}. {found.fix}"
 
 
-def _announce(
-    around: Surroundings, listener: socket.socket, server: uvicorn.Server, began: float, trouble: str
-) -> None:
+def _announce(around: Surroundings, listener: socket.socket, brain: str, began: float, trouble: str) -> None:
     settings = around.settings
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    brain = server.config.app.state.answered_by  # type: ignore[union-attr]
     lines = [
         f"Outcrop is at {url}  (page), {url}/docs (API); or talk to it with: outcrop chat"
         + ("" if port == 8000 else f" --url {url}"),
