@@ -25,6 +25,7 @@ from tools.pf360.models import Assignment, QueuedProject, TeamSchedule
 from tools.wording import clock, dated, figure, weekday
 
 UNNAMED = "coordinator"
+_NOT_TAKEN = "the scheduling system did not take it"
 
 _UPSTREAM_REASONS = {
     "permit_not_approved": "its permit is not approved",
@@ -159,9 +160,6 @@ async def _assign(ctx: ToolContext, team: str, visits: Sequence[PlannedVisit]) -
         project_id: _UPSTREAM_REASONS.get(told[project_id].reason or "" if project_id in told else "", _NOT_TAKEN)
         for project_id in failed
     }
-
-
-_NOT_TAKEN = "the scheduling system did not take it"
 
 
 async def _standing(ctx: ToolContext, team: str, visits: Sequence[PlannedVisit]) -> list[str]:
