@@ -5,7 +5,7 @@ PAGE = $(PYTHON) scripts/frontend.py
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat eval test e2e check fmt bench frontend migration clean
+.PHONY: help run chat eval test e2e check fmt docs bench frontend migration clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: ## Lint, format, types, import rules, for Python and the page
 fmt: ## Format and fix what can be fixed
 	@$(IN) ruff format .
 	@$(IN) ruff check --fix .
+
+docs: ## Write the pages of the action groups into docs/actions
+	@$(IN) outcrop tools docs --out docs/actions
 
 bench: ## Measure tool calls beside boto3, and a turn beside two bare apps (ARGS="--quick", ARGS="--json figures.json")
 	@$(IN) python -m tests.load.bench_tools $(ARGS)

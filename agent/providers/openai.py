@@ -21,7 +21,7 @@ from agent.providers.openai_wire import (
 from agent.transcript import AssistantMessage, JsonObject, Message, ToolMessage, UserMessage
 from tools.contract import ToolSpec
 
-__all__ = ["OpenAIConfig", "Probe", "local", "openai", "probe", "render_chat"]
+__all__ = ["OpenAIConfig", "Probe", "local", "openai", "probe", "render_chat", "render_tool"]
 
 _STOPPED: JsonObject = {"ok": False, "code": "stopped", "user_hint": "This call was not carried out."}
 
@@ -60,11 +60,12 @@ def render_chat(request: ModelRequest) -> JsonObject:
     system = f"{request.instructions.strip()}\n\n{_facts(request.facts)}"
     payload: JsonObject = {"messages": [{"role": "system", "content": system}, *_messages(request.messages)]}
     if request.tools:
-        payload["tools"] = [_tool(spec) for spec in request.tools]
+        payload["tools"] = [render_tool(spec) for spec in request.tools]
     return payload
 
 
-def _tool(spec: ToolSpec) -> JsonObject:
+def render_tool(spec: ToolSpec) -> JsonObject:
+    """A tool as these models are told of it."""
     function = {"name": spec.name, "description": spec.description, "parameters": spec.parameters}
     return {"type": "function", "function": function}
 

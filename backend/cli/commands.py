@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import effects, lambdas
+from backend.cli import effects, lambdas, new, tools
 
 app = typer.Typer(
     name="outcrop",
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 app.add_typer(lambdas.app, name="lambda")
 app.add_typer(effects.app, name="effects")
+app.add_typer(tools.app, name="tools")
+app.add_typer(new.app, name="new")
 
 
 @app.command()
