@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.integration.simulated_office import TOOLBOX, Caller, Office
-from tools.contract import JsonObject, UnknownTool
+from tools.contract import JsonObject, Prepared, UnknownTool
 from tools.errors import NotAssigned, NotFound, SignInAgain
 from tools.pf360.client import TestMode
 
@@ -33,6 +34,11 @@ def coord(office: Office) -> Caller:
 
 def work(ids: Any = "500101-500103", team: str = "Team B", first: str = TUESDAY, last: str = TUESDAY) -> JsonObject:
     return {"project_ids": ids, "team": team, "date_range": [first, last]}
+
+
+async def two_days(coord: Caller) -> Prepared:
+    """Six hours on Tuesday, and three that only Wednesday has room for."""
+    return await coord.prepare("bulk_assign_teams", **work("500108 500102", last=WEDNESDAY))
 
 
 def teams_of(office: Office) -> dict[str, str]:
@@ -319,25 +325,34 @@ async def test_what_changed_since_the_question_is_not_assigned(office: Office, c
 
 
 async def test_an_item_that_upstream_refuses_is_reported(office: Office, coord: Caller) -> None:
-    """A permit that expires between the last look and the write: the others stand."""
-    prepared = await coord.prepare("bulk_assign_teams", **work("500101 500103"), ignore_conflicts=True)
-    office.app.sim.state.queue["500103"]["permit"] = "expired"
+    """A day that is over by upstream's clock when the write arrives: the other one stands."""
+    prepared = await two_days(coord)
+    await office.upstream.admin("POST", "clock", {"set": "2026-03-18T06:00:00-04:00"})
     done = (await coord.execute(prepared)).data
     assert (done["successful"], done["failed"]) == (1, 1)
     assert [(each["project_id"], each["status"]) for each in done["assignments"]] == [
-        ("500101", "assigned"),
-        ("500103", "failed"),
+        ("500108", "failed"),
+        ("500102", "assigned"),
     ]
-    assert done["conflicts"] == [{"project_id": "500103", "severity": "error", "reason": "its permit is not approved"}]
+    assert done["conflicts"] == [{"project_id": "500108", "severity": "error", "reason": "that day is over"}]
 
 
 async def test_when_upstream_takes_none_it_is_no_success(office: Office, coord: Caller) -> None:
     """Nothing was assigned, and the result says so."""
-    prepared = await coord.prepare("bulk_assign_teams", **work("500101"), ignore_conflicts=True)
-    office.app.sim.state.queue["500101"]["permit"] = "expired"
+    prepared = await two_days(coord)
+    await office.upstream.admin("POST", "clock", {"set": "2026-03-19T06:00:00-04:00"})
     done = await coord.execute(prepared)
     assert (done.status, done.data["code"]) == ("error", "not_assigned")
     assert office.commits() == []
+
+
+async def test_an_override_does_not_outlast_a_permit(office: Office, coord: Caller) -> None:
+    """Not even between the question and the yes, and whatever upstream would do: it is not sent."""
+    prepared = await coord.prepare("bulk_assign_teams", **work("500107"), ignore_conflicts=True)
+    office.app.sim.state.queue["500107"]["permit"] = "expired"
+    done = await coord.execute(prepared)
+    assert (done.status, done.data["left_out"][0]["reason"]) == ("error", "its permit is expired")
+    assert office.requests("assign") == []
 
 
 async def test_the_same_yes_twice_changes_nothing_twice(office: Office, coord: Caller) -> None:
@@ -384,23 +399,26 @@ async def test_what_surely_did_not_arrive_is_sent_one_more_time(office: Office, 
 
 async def test_a_lost_answer_to_a_partial_success_is_told_item_by_item(office: Office, coord: Caller) -> None:
     """Not all of it can be read back, so it is sent once more, which changes nothing and tells."""
-    prepared = await coord.prepare("bulk_assign_teams", **work("500101 500103"), ignore_conflicts=True)
-    office.app.sim.state.queue["500103"]["permit"] = "expired"
+    prepared = await two_days(coord)
+    await office.upstream.admin("POST", "clock", {"set": "2026-03-18T06:00:00-04:00"})
     await office.upstream.arm("assign", "commit_then_drop", times=1)
     done = await coord.execute(prepared)
-    assert [each["status"] for each in done.data["assignments"]] == ["assigned", "failed"]
+    assert [each["status"] for each in done.data["assignments"]] == ["failed", "assigned"]
     assert office.commits() == ["assign"]
 
 
 async def test_an_outcome_that_cannot_be_read_back_is_unknown(office: Office, coord: Caller) -> None:
     """It is never sent again."""
-    prepared = await coord.prepare("bulk_assign_teams", **work(), ignore_conflicts=True)
-    await office.upstream.arm("assign", "commit_then_drop", times=1)
+    prepared = await coord.prepare("bulk_assign_teams", **work())
+    await office.upstream.arm("assign", "timeout", times=1)
+    running = asyncio.create_task(coord.execute(prepared))
+    while ASSIGN not in office.transport.sent:
+        await asyncio.sleep(0)
     await office.upstream.arm("batch", "http_503")
-    done = await coord.execute(prepared)
+    done = await running
     assert (done.status, done.data["code"]) == ("unknown", "unknown_outcome")
     assert done.data["project_ids"] == ["500101", "500102", "500103"]
-    assert len(office.requests("assign")) == 1
+    assert office.transport.sent.count(ASSIGN) == 1
 
 
 async def test_two_silences_are_unknown(office: Office, coord: Caller) -> None:

@@ -178,11 +178,15 @@ def _stands(project: QueuedProject | None, team: str, visit: PlannedVisit) -> bo
 
 
 async def _changed_since(ctx: ToolContext, team: str, plan: StoredPlan, *, ignore_conflicts: bool) -> dict[str, str]:
-    """Reasons by id for visits that have become impossible since the plan was read out. Overridden is overridden."""
-    if ignore_conflicts:
-        return {}
+    """Reasons by id for visits that have become impossible since the plan was read out.
+
+    Where conflicts are overridden, only what is never: a permit, or a project that is gone.
+    """
     client_id, days = office_of(ctx), [visit.start.date() for visit in plan.visits]
     listed = {each.project_id: each for each in await ctx.pf360.queue(client_id, [v.project_id for v in plan.visits])}
+    if ignore_conflicts:
+        blocked = ((visit.project_id, _blocked(listed.get(visit.project_id))) for visit in plan.visits)
+        return {project_id: reason for project_id, reason in blocked if reason}
     try:
         schedule = await ctx.pf360.team_schedule(client_id, team, min(days), max(days))
     except Missing:
@@ -194,18 +198,24 @@ async def _changed_since(ctx: ToolContext, team: str, plan: StoredPlan, *, ignor
 def _why_not_any_more(
     visit: PlannedVisit, project: QueuedProject | None, team: str, schedule: TeamSchedule
 ) -> str | None:
-    if project is None or _stands(project, team, visit):
-        return None if project else "it is unknown here"
+    if project is not None and _stands(project, team, visit):
+        return None
+    if project is None or project.permit != "approved":
+        return _blocked(project)
     if project.team is not None:
         return f"it has been given to {project.team} meanwhile"
-    if project.permit != "approved":
-        return f"its permit is {project.permit}"
     if visit.start.date() in schedule.vacation:
         return f"{team} is on vacation that day by now"
     end = visit.start + timedelta(hours=visit.hours)
     if any(each.overlaps(visit.start, end) and each.project_id != visit.project_id for each in schedule.busy):
         return f"{team} has been given something else at that time meanwhile"
     return None
+
+
+def _blocked(project: QueuedProject | None) -> str | None:
+    if project is None:
+        return "it is unknown here"
+    return None if project.permit == "approved" else f"its permit is {project.permit}"
 
 
 # --- results --------------------------------------------------------------------------------------------------------
