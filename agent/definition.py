@@ -140,17 +140,14 @@ class AgentDefinition:
     def with_wording(self, tools: Sequence[tuple[ToolSpec, ToolConfig]]) -> AgentDefinition:
         """This definition, with the words that its groups give to these tools, or plain ones."""
         file = self.file
-        worded = {
-            spec.name: _gated(spec, config)
-            for spec, config in tools
-            if spec.name not in file.gated and spec.effect != "read"
-        }
-        if not worded:
-            return self
-        gated = {**file.gated, **worded}
-        patterns = [pattern for each in worded.values() for pattern in each.claims]
-        stems = {word.lower() for p in patterns for word in re.findall(r"[^\W\d_]{4,}", p)}
-        changed = {"gated": gated, "claim_stems": tuple(sorted({*file.claim_stems, *stems}))}
+        gated, stems = dict(file.gated), set(file.claim_stems)
+        for spec, config in tools:
+            if spec.effect == "read" or spec.name in file.gated:
+                continue
+            gated[spec.name] = _gated(spec, config, claims=spec.name not in file.write_claims)
+            stems |= {word.lower() for p in config.claims for word in re.findall(r"[^\W\d_]{4,}", p)}
+            stems |= {verb.lower() for verb in gated[spec.name].verbs if gated[spec.name].claims}
+        changed = {"gated": gated, "claim_stems": tuple(sorted(stems))}
         return AgentDefinition(
             file.model_copy(update=changed), self.planner, self.translations, self.groups, self.folder
         )
@@ -192,7 +189,8 @@ class AgentDefinition:
         return tuple((tool, re.compile(p, re.IGNORECASE)) for tool, p in (*gated, *ungated, *foreign))
 
 
-def _gated(spec: ToolSpec, config: ToolConfig) -> GatedAction:
+def _gated(spec: ToolSpec, config: ToolConfig, *, claims: bool) -> GatedAction:
+    """The words of one tool. `claims`: no others say yet which sentences claim that it was done."""
     words = re.findall(r"[A-Za-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", spec.name))
     verbs = config.verbs or tuple(word.lower() for word in words[:1])
     stems = [re.escape(verb) for verb in verbs if verb.isalpha()]
@@ -201,7 +199,7 @@ def _gated(spec: ToolSpec, config: ToolConfig) -> GatedAction:
         restate=config.restate or PLAIN.restate,
         question=config.question or PLAIN.question,
         done=config.done or PLAIN.done,
-        claims=config.claims or tuple(pattern.replace("{stem}", stem) for stem in stems for pattern in _SAID_DONE),
+        claims=config.claims or tuple(p.replace("{stem}", stem) for stem in stems for p in _SAID_DONE if claims),
     )
 
 

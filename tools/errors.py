@@ -19,6 +19,9 @@ from typing import Any, ClassVar
 
 from tools.contract import InvalidArguments, ToolError, ToolResult, UnknownTool
 
+LATE = "That took too long, and I stopped waiting for it."
+NO_TIME = "There is no time left for that in this reply."
+
 
 class NotFound(ToolError):
     """No such thing for this caller; the same words whether it exists for somebody else or not at all."""

@@ -50,6 +50,7 @@ class Operation:
     path: str = ""
     method: str = "POST"
     places: Mapping[str, Place] = field(default_factory=dict)  # an argument that is not named goes into the body
+    names: Mapping[str, str] = field(default_factory=dict)  # what its document calls an argument, if not the same
 
     @property
     def style(self) -> Style:
@@ -87,7 +88,7 @@ def event_for(operation: Operation, args: JsonObject, schema: JsonObject, sessio
     properties = schema.get("properties", {})
     told = {
         name: {
-            "name": name,
+            "name": operation.names.get(name, name),
             "type": bedrock_type(properties.get(name, {}), schema),
             "value": to_text(value, properties.get(name, {}), schema),
         }
@@ -107,7 +108,7 @@ def event_for(operation: Operation, args: JsonObject, schema: JsonObject, sessio
     if operation.style == "function":
         return {**event, "function": operation.function}
     in_body = [each for name, each in told.items() if operation.places.get(name, "body") == "body"]
-    event["parameters"] = [each for each in told.values() if each not in in_body]
+    event["parameters"] = [each for name, each in told.items() if operation.places.get(name, "body") != "body"]
     event |= {"apiPath": operation.path, "httpMethod": operation.method}
     if in_body:
         event["requestBody"] = {"content": {JSON_BODY: {"properties": in_body}}}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from backend.cli.database import with_database
 
 if TYPE_CHECKING:
     from backend.records.database import Database
@@ -73,7 +73,7 @@ def list_(
             print(f"No effect has status {status.value}." if status else "No effect needs a person.")
         return 0
 
-    sys.exit(_run(work))
+    sys.exit(with_database(work))
 
 
 @app.command()
@@ -91,7 +91,7 @@ def show(effect_id: Id, as_json: Json = False) -> None:
             _print_effect(effect, entries)
         return 0
 
-    sys.exit(_run(work))
+    sys.exit(with_database(work))
 
 
 @app.command()
@@ -124,7 +124,7 @@ def resolve(
         print(f"{effect.short_id} {effect.tool}: recorded as {outcome.value}, by {_shown(name)}. Nothing was sent.")
         return 0
 
-    sys.exit(_run(work))
+    sys.exit(with_database(work))
 
 
 def _user() -> str:
@@ -132,51 +132,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # an account without a name, as in some containers
         raise typer.BadParameter("This shell's user has no name: give yours with --by.") from None
-
-
-def _run(work: Callable[[Database, Settings], Awaitable[int]]) -> int:
-    """Do it with the configured database, or the one that `outcrop serve` runs in the data folder."""
-    import asyncpg
-
-    from agent.errors import StoreUnavailable
-    from backend.cli.serve import complain
-    from backend.embedded.data_folder import EmbeddedError
-    from backend.records.effects import EffectRefusal
-    from backend.settings import SettingsError, load_settings
-
-    async def all_of_it() -> int:
-        settings = load_settings()
-        async with _database(settings) as db:
-            return await work(db, settings)
-
-    try:
-        return asyncio.run(all_of_it())
-    except SettingsError as error:
-        return complain("The configuration cannot be used:", *str(error).splitlines())
-    except (EffectRefusal, EmbeddedError) as error:
-        return complain(str(error))
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        return complain(
-            "The database has not the newest schema. `outcrop migrate` or a start of the service brings it."
-        )
-    except StoreUnavailable as error:
-        return complain(
-            f"PostgreSQL cannot be used: {error}.",
-            "Start the service (`outcrop serve`), or set DATABASE_URL; `outcrop doctor` looks closer.",
-        )
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    from backend.embedded.stores import known_database_url
-    from backend.records.database import Database
-
-    db = Database(settings.database_url or known_database_url(settings.outcrop_data_dir), max_connections=1)
-    await db.open()
-    try:
-        yield db
-    finally:
-        await db.close()
 
 
 def _min_age_s(settings: Settings) -> float:

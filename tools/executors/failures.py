@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from tools.contract import ToolError
 from tools.errors import UnknownOutcome, UpstreamUnavailable
 
 log = logging.getLogger(__name__)
 MAX_CHARS = 2_000
+# Of Python, Java, JavaScript: the inside of somebody's program, which is no answer.
+TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
 
 
 def report(group: str, tool: str, error: ToolError) -> None:

@@ -26,6 +26,7 @@ from tools.contract import InvalidArguments, JsonObject, ToolContext, ToolError,
 from tools.errors import ActionFailed, Forbidden, NotFound, OutcomeUncertain, RateLimited, UpstreamUnavailable
 from tools.executors.config import ExecutorError, HttpGroup
 from tools.executors.documents import Route, read_openapi
+from tools.executors.failures import TRACE
 from tools.executors.http_request import Encoded, encoded
 from tools.executors.mounted import BROKEN, MAX_RESULT_BYTES, BadAnswer, ForeignTool, MountedTool, TooMuch, answered
 
@@ -42,7 +43,6 @@ _HEADERS = {
 _USUAL_PORTS = {"https": 443, "http": 80}
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _PAUSE_S = (0.1, 0.3)
-_TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
 
 
 class Conflict(ToolError):
@@ -272,7 +272,7 @@ def _said(response: httpx.Response, body: bytes) -> str | None:
         return None
     texts = (told.get(key) for key in ("message", "detail", "title"))
     text = next((each for each in texts if isinstance(each, str) and each.strip()), None)
-    if text is None or _TRACE.search(text):
+    if text is None or TRACE.search(text):
         return None
     return " ".join(text.encode(errors="replace").decode().split())[:MAX_SAID]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,20 +18,19 @@ from tools.contract import (
     JsonObject,
     Offered,
     Prepared,
+    TooEarly,
     ToolContext,
     ToolError,
     ToolResult,
     UnknownTool,
 )
 from tools.effects import UNKNOWN_HINT
-from tools.errors import BY_CODE, ActionFailed, OutcomeUncertain, UnknownOutcome, UpstreamUnavailable
+from tools.errors import BY_CODE, LATE, NO_TIME, ActionFailed, OutcomeUncertain, UnknownOutcome, UpstreamUnavailable
 from tools.executors.documents import read_functions, read_openapi
-from tools.executors.failures import report
+from tools.executors.failures import TRACE, report
 from tools.executors.lambda_wire import Invoked, LambdaWire, Misconfigured
 from tools.executors.mounted import (
     BROKEN,
-    LATE,
-    NO_TIME,
     BadAnswer,
     ForeignTool,
     MountedTool,
@@ -47,19 +47,21 @@ from tools.lambda_events import (
     read_response,
 )
 from tools.lambda_handler import OPERATION, STATE, attributes_of
+from tools.projects import forget_projects
 
 AGENT = {"name": "outcrop", "id": "OUTCROP", "alias": "OUTCROP", "version": "1"}
 MAX_ATTRIBUTES_BYTES = 8_192
 _ATTRIBUTES, _PROMPT_ATTRIBUTES = "session_attributes", "prompt_attributes"
+# The function was ended from outside.
+_CUT_OFF = re.compile(rb'"(?:Sandbox\.Timedout|Runtime\.(?:ExitError|OutOfMemory))"')
 # Errors of Lambda's runtime itself, before any line of the handler.
 _NEVER_RAN = re.compile(
     rb'"Runtime\.(?:HandlerNotFound|ImportModuleError|MalformedHandlerName|UserCodeSyntaxError|InvalidEntrypoint)"'
 )
-_TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
 
 
 class FunctionCrashed(OutcomeUncertain):
-    """The function ended with an error. It runs no more; what it had done by then nobody knows."""
+    """The function's code ended with an error. Nothing of it is under way; what it had done by then nobody knows."""
 
 
 class OwnLambda:
@@ -122,7 +124,7 @@ class OwnLambda:
     async def _looked_for(self, action: Action, args: JsonObject, ctx: ToolContext, *, crashed: bool) -> ToolResult:
         """How an effect ended whose answer is missing. A function that is late may still carry it out."""
         try:
-            found = await self.reconcile(action.name, args, ctx)
+            found = await self._read_back(action.name, args, ctx)
         except ToolError as error:
             raise UnknownOutcome(UNKNOWN_HINT) from error
         if found is not None:
@@ -132,7 +134,21 @@ class OwnLambda:
         raise UnknownOutcome(UNKNOWN_HINT)
 
     async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
-        """Have the function read back whether it happened."""
+        """Have the function read back whether it happened.
+
+        A function goes on when its caller has died: until its time is over, and the last thing that it sent carried
+        out, only what was done is certain. Before that, `TooEarly`.
+        """
+        began = time.monotonic()
+        found = await self._read_back(name, args, ctx)
+        if ctx.quiet_seconds is None or (found is not None and found.status != "error"):
+            return found
+        still_s = self._timeout_s + ctx.write_seconds - ctx.quiet_seconds
+        if still_s > 0:
+            raise TooEarly(max(0.0, began + still_s - time.monotonic()))
+        return found
+
+    async def _read_back(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
         action = self._action(name, ctx)
         action.bind(args, ctx.identity)
         body = await self._step("reconcile", action, args, action.effective_schema, ctx)
@@ -145,9 +161,12 @@ class OwnLambda:
     ) -> JsonObject:
         """One step in the function; its body, `{status, data, ...}`."""
         # An effect that is under way is waited for to its own limit: what it did must be known.
-        seconds = ctx.seconds_left(self._timeout_s) if action.spec.effect == "read" else self._timeout_s
+        reads = action.spec.effect == "read" or operation == "prepare"
+        seconds = ctx.seconds_left(self._timeout_s) if reads else self._timeout_s
         if ctx.seconds_left(seconds) <= 0:
             raise UpstreamUnavailable(NO_TIME)
+        if action.spec.effect != "read":
+            forget_projects(ctx)  # what it changes, or has changed, is unknown here when no answer comes
         attributes = await _own_attributes(ctx)
         session = Session(ctx.conversation_id, ctx.said, attributes, _step_attributes(operation, ctx), AGENT)
         event = event_for(Operation(self._group, action.name), args, schema, session)
@@ -207,7 +226,7 @@ class ForeignLambda:
         route = tool.foreign.route
         if route is None:
             return Operation(self._group, function=tool.foreign.name)
-        return Operation(self._group, path=route.path, method=route.method, places=route.places)
+        return Operation(self._group, path=route.path, method=route.method, places=route.places, names=route.names)
 
     def _attributes(self, ctx: ToolContext) -> dict[str, str]:
         """What the function kept in the session, and who the caller is; the latter always wins."""
@@ -245,8 +264,8 @@ async def invoked(wire: LambdaWire, event: JsonObject, seconds: float, breaker: 
 def read_answer(result: Invoked) -> Answer:
     """The answer of a function that ended well; `BadAnswer`, `TooMuch` or `FunctionCrashed` otherwise."""
     if result.error is not None:
-        # A function that was stopped for being late is no more sure to have ended than one that we stopped waiting for.
-        crash: type[ToolError] = BadAnswer if b"Sandbox.Timedout" in result.body else FunctionCrashed
+        # What a function had sent when it was stopped, or killed, may still be carried out.
+        crash: type[ToolError] = BadAnswer if _CUT_OFF.search(result.body) else FunctionCrashed
         if _NEVER_RAN.search(result.body):
             crash = Misconfigured
         raise crash(BROKEN) from RuntimeError(result.body[:2000].decode(errors="replace"))
@@ -261,7 +280,7 @@ def read_answer(result: Invoked) -> Answer:
 def _meaning(answer: Answer, tool: MountedTool) -> ToolResult:
     """What a foreign function's answer means for the model."""
     body = answer.body
-    if _TRACE.search(body if isinstance(body, str) else json.dumps(body)):
+    if TRACE.search(body if isinstance(body, str) else json.dumps(body)):
         raise BadAnswer(BROKEN)
     if answer.state == "FAILURE":
         raise ActionFailed("That did not work.", said=_short(body))

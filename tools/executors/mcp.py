@@ -6,7 +6,6 @@ run without a person's yes. What a server asks of us (sampling, elicitation, roo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import orjson
 from tools.contract import JsonObject, ToolContext, ToolResult
 from tools.errors import ActionFailed
 from tools.executors.config import ExecutorError, McpGroup
+from tools.executors.failures import TRACE
 from tools.executors.mounted import BROKEN, BadAnswer, ForeignTool, MountedTool, answered
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ MAX_REASON_CHARS = 500
 
 # JSON-RPC codes of requests that were refused before any tool ran.
 _METHOD_NOT_FOUND, _INVALID_PARAMS = -32601, -32602
-_TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
 
 
 class McpTransport:
@@ -140,7 +139,7 @@ def result_of(found: CallToolResult) -> ToolResult:
 
 def reason(text: str) -> str:
     """What a server gave as the reason, as far as a person may read it: short, and without a stack trace."""
-    trace = _TRACE.search(text)
+    trace = TRACE.search(text)
     return text[: trace.start() if trace else None].strip()[:MAX_REASON_CHARS]
 
 

@@ -33,6 +33,8 @@ from tools.contract import (
 )
 from tools.effects import UNKNOWN_HINT
 from tools.errors import (
+    LATE,
+    NO_TIME,
     OutcomeUncertain,
     RateLimited,
     ResultTooLarge,
@@ -42,12 +44,10 @@ from tools.errors import (
 )
 from tools.executors.config import ExecutorError, ToolConfig, _Mounted
 from tools.executors.failures import report
-from tools.values import fitted
+from tools.values import fitted, types_of
 
 MAX_RESULT_BYTES = 65_536
-LATE = "That took too long, and I stopped waiting for it."
 BROKEN = "The system that does this gave an answer that cannot be used."
-NO_TIME = "There is no time left for that in this reply."
 
 
 class BadAnswer(OutcomeUncertain):
@@ -191,7 +191,11 @@ class Mounted:
                 errors=[{"field": each, "message": "is filled in by the session; leave it out"} for each in taken],
             )
         schema = tool.foreign.parameters
-        given = {key: fitted(value, schema.get("properties", {}).get(key, {}), schema) for key, value in args.items()}
+        given = {
+            key: fitted(value, schema.get("properties", {}).get(key, {}), schema)
+            for key, value in args.items()
+            if value is not None or not _null_is_nothing(key, schema)
+        }
         effective = {**given, **tool.session_values(ctx.identity)}
         _check(tool, effective)
         return Prepared(spec=tool.spec, args=effective)
@@ -311,6 +315,12 @@ def _check(tool: MountedTool, args: JsonObject) -> None:
     ]
     if problems:
         raise InvalidArguments("Some details are missing or not in a usable form.", errors=problems)
+
+
+def _null_is_nothing(name: str, schema: JsonObject) -> bool:
+    """Whether null is a model's way to leave an argument out: it may be left out, and null is no value of it."""
+    types = types_of(schema.get("properties", {}).get(name, {}), schema)
+    return types is not None and "null" not in types and name not in schema.get("required", ())
 
 
 def _named_in(error: Any) -> str:
