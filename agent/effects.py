@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,7 +17,7 @@ from agent.call_context import call_context
 from agent.ports import Earlier, EffectKey
 from agent.transcript import JsonObject, ToolCall
 from agent.turn import Turn
-from tools.contract import Prepared, ToolContext, ToolError, ToolResult
+from tools.contract import Prepared, TooEarly, ToolContext, ToolError, ToolResult
 
 T = TypeVar("T")
 
@@ -69,7 +71,7 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     """
     turn.note("effect_interrupted", tool=effect.tool, key=effect.key, state=earlier.state)
     try:
-        found = await turn.toolbox.reconcile(effect.tool, effect.args, _context(turn, effect))
+        found = await _read_back(turn, effect, earlier)
     except ToolError:
         return _unknown(turn)
     if (found is None or found.status == "error") and effect.pending_id is not None:
@@ -77,6 +79,22 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     if found is None or found.status != "ok":
         return _unknown(turn)
     return found
+
+
+async def _read_back(turn: Turn, effect: EffectKey, earlier: Earlier) -> ToolResult | None:
+    """What upstream shows of an attempt that died. One that may go on without us is waited for, if there is time."""
+    began = time.monotonic()
+    intended_at = turn.tools.clock.now() - timedelta(seconds=earlier.age_s)
+    # Whoever began it may have sent it in the moment before the turn became ours.
+    context = replace(_context(turn, effect), effect_at=intended_at, quiet_seconds=0.0)
+    try:
+        return await turn.toolbox.reconcile(effect.tool, effect.args, context)
+    except TooEarly as early:
+        if early.wait_s >= turn.remaining_s:
+            raise
+        await asyncio.sleep(early.wait_s)
+    context = replace(context, quiet_seconds=time.monotonic() - began)
+    return await turn.toolbox.reconcile(effect.tool, effect.args, context)
 
 
 def _context(turn: Turn, effect: EffectKey) -> ToolContext:

@@ -58,10 +58,14 @@ class EffectKey:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What the ledger already knows of an effect: `intended` (died before its outcome) or `settled`."""
+    """What the ledger already knows of an effect: `intended` (died before its outcome) or `settled`.
+
+    `age_s` is since its intent.
+    """
 
     state: Literal["intended", "settled"]
     result: ToolResult | None = None
+    age_s: float = 0.0
 
 
 class Ledger(Protocol):

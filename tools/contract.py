@@ -85,6 +85,17 @@ class UnknownTool(ToolError):
     code = "unknown_tool"
 
 
+class TooEarly(ToolError):
+    """Reading back found nothing, which says nothing yet: what was sent before may be carried out for `wait_s` more."""
+
+    code = "too_early"
+    retryable = True
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("I can't tell yet whether that went through.")
+        self.wait_s = wait_s
+
+
 class InvalidArguments(ToolError):
     """The arguments do not fit the schema, or carry what only the session may fill in; `errors` lists them."""
 
@@ -205,8 +216,10 @@ class ToolContext:
     pf360: Any  # tools.pf360.client.Pf360, bound to the caller's bearer token
     callbacks: CallbackStore
     settle_seconds: float = 10.0
+    write_seconds: float = 20.0  # upstream carries out what it was sent within this time, or never
     effect_key: str = ""  # set by the runtime for calls with effects
     effect_at: datetime | None = None  # when an effect to be read back was intended; None: within this turn
+    quiet_seconds: float | None = None  # for how long nobody has sent that effect; None: this attempt itself did
     conversation_id: str = ""
     said: str = ""  # the person's message
     call_key: str = ""  # names this call of this turn, also when the turn is run again
@@ -275,8 +288,9 @@ class Toolbox(Protocol):
         ...
 
     async def reconcile(self, name: str, args: JsonObject, ctx: ToolContext) -> ToolResult | None:
-        """Read back whether an effect with these effective arguments took place; None: it did not.
+        """Read back whether an effect with these effective arguments took place; None: it did not, and never will.
 
-        An `error` result says that it broke off half-way, and how things stand.
+        An `error` result says that it broke off half-way, and how things stand. Raises `TooEarly` where an earlier
+        attempt may go on after `ctx.quiet_seconds`, other `ToolError`s when it cannot be known.
         """
         ...

@@ -42,8 +42,12 @@ class Seen(Generic[R]):
 
 
 async def read_back(ctx: ToolContext, look: Callable[[], Awaitable[R | None]]) -> Seen[R]:
-    """Look until the state is there or `settle_seconds` are over. `look` gives None while it is not."""
-    deadline = time.monotonic() + ctx.settle_seconds
+    """Look until the state is there or `settle_seconds` are over. `look` gives None while it is not.
+
+    What was sent by somebody who has died since may be carried out late: their seconds begin when it must have been.
+    """
+    still_s = 0.0 if ctx.quiet_seconds is None else max(0.0, ctx.write_seconds - ctx.quiet_seconds)
+    deadline = time.monotonic() + still_s + ctx.settle_seconds
     pause = ctx.settle_seconds * _FIRST_PAUSE
     readable = False
     while True:

@@ -73,7 +73,8 @@ class Reconciler:
 
     async def look(self) -> int:
         """One pass; how many effects were settled."""
-        found = await orphans.claim(self._db, self._pace.min_age_s, self._pace.lease_s, self._pace.at_once)
+        pace = self._pace
+        found = await orphans.claim(self._db, pace.min_age_s, pace.lease_s, pace.at_once, pace.looks)
         if found:
             await self._clock.refresh()
         return sum([await self._settle(orphan) for orphan in found])
@@ -89,7 +90,7 @@ class Reconciler:
             "turn_id": str(orphan.turn_id),
             "looks": orphan.look,
         }
-        if result.status == "unknown" and orphan.look < self._pace.looks:
+        if result.status == "unknown" and (orphan.look < self._pace.looks or orphan.status == "unknown"):
             log.warning("effect_still_unclear", **facts)
             return False
         event = _audit_type(result)
@@ -115,6 +116,7 @@ class Reconciler:
             context,
             effect_key=orphan.effect_key,
             effect_at=intended_at,
+            quiet_seconds=orphan.quiet_s,
             conversation_id=str(orphan.conversation_id),
             client=AnswersOnRecord(self._db, orphan.caller),
         )

@@ -74,12 +74,13 @@ class TurnLedger:
 
     async def _earlier(self, key: str) -> Earlier:
         row = await self.db.row(
-            "SELECT status, result, upstream_status FROM tool_calls WHERE tenant = $1 AND effect_key = $2",
+            """SELECT status, result, upstream_status, extract(epoch FROM now() - started_at)::float8 AS age_s
+               FROM tool_calls WHERE tenant = $1 AND effect_key = $2""",
             self.caller.tenant,
             key,
         )
         if row is None or row["status"] == "intended":
-            return Earlier("intended")
+            return Earlier("intended", age_s=row["age_s"] if row else 0.0)
         return Earlier("settled", ToolResult(row["status"], orjson.loads(row["result"]), row["upstream_status"]))
 
     async def settle(self, effect: EffectKey, result: ToolResult) -> None:

@@ -1,7 +1,7 @@
-"""Effects that were intended and never settled, and that no turn will settle any more.
+"""Effects without a known outcome, which no turn will settle any more: never settled, or settled as `unknown`.
 
-They are left by a turn that broke off between an effect and its outcome and then failed. Whoever claims one looks for
-its outcome; `looks` is the fence between two who do.
+The former are left by a turn that broke off between an effect and its outcome and then failed, the latter by one that
+could not find out. Whoever claims one looks for its outcome; `looks` is the fence between two who do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from tools.contract import ToolResult
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """One effect to look for. `age_s` is since its intent; `look` counts from 1."""
+    """One effect to look for, `intended` or `unknown`. `look` counts from 1.
+
+    `age_s` is since its intent, `quiet_s` since the last moment at which somebody may have sent it.
+    """
 
     id: UUID
     caller: Principal
@@ -32,30 +35,39 @@ class Orphan:
     tool: str
     args: JsonObject
     effect_key: str
+    status: str
     age_s: float
+    quiet_s: float
     look: int
 
 
-# No open turn in the conversation: one could find the same effect in its ledger and act on it.
+# No open turn in the conversation: one could find the same effect in its ledger and act on it. An unknown one is looked
+# for soon or not at all: what upstream shows much later is the work of others.
 _CLAIM = """
 UPDATE tool_calls k
 SET looks = looks + 1, next_look_at = now() + make_interval(secs => $2 * power(2, looks))
 FROM turns t JOIN conversations c ON c.id = t.conversation_id
 WHERE t.id = k.turn_id AND k.id IN (
-    SELECT o.id FROM tool_calls o
-    WHERE o.status = 'intended' AND o.started_at < now() - make_interval(secs => $1)
+    SELECT o.id FROM tool_calls o JOIN turns e ON e.id = o.turn_id
+    WHERE (o.status = 'intended'
+           OR (o.status = 'unknown' AND o.effect_key IS NOT NULL AND o.looks < $4
+               AND o.started_at > now() - interval '1 hour'))
+      AND greatest(o.started_at, o.settled_at, e.ended_at) < now() - make_interval(secs => $1)
       AND (o.next_look_at IS NULL OR o.next_look_at < now())
       AND NOT EXISTS (SELECT FROM turns r
                       WHERE r.conversation_id = o.conversation_id AND r.state IN ('accepted', 'running'))
-    ORDER BY o.started_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-RETURNING k.id, k.conversation_id, k.turn_id, k.tool, k.args, k.effect_key, k.looks, t.principal, c.last_turn,
-          extract(epoch FROM now() - k.started_at)::float8 AS age_s"""
+    ORDER BY o.started_at LIMIT $3 FOR UPDATE OF o SKIP LOCKED)
+RETURNING k.id, k.conversation_id, k.turn_id, k.tool, k.args, k.effect_key, k.status, k.looks, t.principal, c.last_turn,
+          extract(epoch FROM now() - k.started_at)::float8 AS age_s,
+          extract(epoch FROM now() - greatest(k.started_at, k.settled_at, t.ended_at))::float8 AS quiet_s"""
 
 
-async def claim(db: Database, min_age_s: float, lease_s: float, limit: int) -> list[Orphan]:
-    """Take up to `limit` orphans that are older than `min_age_s`; each is left alone by others for `lease_s`, which
-    doubles with every look."""
-    rows = await db.rows(_CLAIM, min_age_s, lease_s, limit)
+async def claim(db: Database, min_age_s: float, lease_s: float, limit: int, looks: int = 0) -> list[Orphan]:
+    """Take up to `limit` orphans that nobody can have sent for `min_age_s`; `unknown` ones up to `looks` times.
+
+    Each is left alone by others for `lease_s`, which doubles with every look.
+    """
+    rows = await db.rows(_CLAIM, min_age_s, lease_s, limit, looks)
     return [
         Orphan(
             id=row["id"],
@@ -66,7 +78,9 @@ async def claim(db: Database, min_age_s: float, lease_s: float, limit: int) -> l
             tool=row["tool"],
             args=orjson.loads(row["args"]),
             effect_key=row["effect_key"],
+            status=row["status"],
             age_s=row["age_s"],
+            quiet_s=row["quiet_s"],
             look=row["looks"],
         )
         for row in rows
@@ -83,5 +97,5 @@ async def settle(db: Database, orphan: Orphan, result: ToolResult, audit_type: s
         "effect_key": orphan.effect_key,
         "looks": orphan.look,
     }
-    seen = Seen(orphan.id, orphan.conversation_id, orphan.last_turn, "intended", orphan.look)
+    seen = Seen(orphan.id, orphan.conversation_id, orphan.last_turn, orphan.status, orphan.look)
     return await effects.settle(db, seen, result, "reconciler", audit_type, body)
