@@ -9,6 +9,7 @@ from tools.contract import JsonObject, Offered, Prepared, ToolContext, ToolError
 from tools.effects import UNKNOWN_HINT
 from tools.errors import UnknownOutcome
 from tools.pf360.client import upstream_status
+from tools.projects import forget_projects
 
 
 class InProcess:
@@ -65,7 +66,10 @@ class InProcess:
         action = self._action(name, ctx)
         if action.reconcile is None:
             raise UnknownOutcome(UNKNOWN_HINT)
-        return await action.reconcile(**action.bind(args, ctx.identity), ctx=ctx)
+        try:
+            return await action.reconcile(**action.bind(args, ctx.identity), ctx=ctx)
+        finally:
+            forget_projects(ctx)  # what was read on the way, or before, may be older than what it looks for
 
     def _action(self, name: str, ctx: ToolContext) -> Action:
         action = self._actions.get(name)
