@@ -161,7 +161,7 @@ async def _renewed(turn: Turn) -> set[UUID]:
     late: set[UUID] = set()
     for pending in [p for p in turn.open if p.expires_at <= now and turn.given.decision is None]:
         try:
-            prepared = await turn.toolbox.prepare(pending.tool, pending.args, turn.given.tools)
+            prepared = await turn.toolbox.prepare(pending.tool, pending.args, turn.tools)
         except ToolError:
             continue
         if (prepared.args, prepared.restatement) == (pending.args, pending.restatement):
@@ -331,7 +331,7 @@ def tell_outcomes(turn: Turn) -> None:
             case "ok" if outcome.was_only_tried:
                 text = turn.wording.phrase("nothing_executed")
             case "ok":
-                text = receipt(turn, outcome.tool, {**outcome.args, **outcome.facts})
+                text = receipt(turn, outcome.tool, outcome.args, outcome.facts)
             case "unknown":
                 text = turn.wording.phrase("unknown_outcome")
             case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,10 +63,16 @@ class Turn:
         self.classify = classify
         earlier = [m.text for m in reversed(given.history) if isinstance(m, UserMessage)]
         self.wording = definition.wording_for([given.text, *earlier])
-        self.tool_list = toolbox.specs(definition.file.action_groups, given.tools.identity)
+        self.tool_list = toolbox.specs(definition.action_groups, given.tools.identity)
         self.specs: dict[str, ToolSpec] = {spec.name: spec for spec in self.tool_list}
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
         self.started = time.perf_counter()
+        self.tools = replace(
+            given.tools,
+            conversation_id=str(given.conversation_id),
+            said=given.text,
+            deadline=time.monotonic() + definition.file.limits.deadline_s,
+        )
 
         self.verdict: Verdict | None = None
         self.open: list[PendingAction] = list(given.pending)  # stored ones that are still open
@@ -255,7 +261,7 @@ class Turn:
             used = [pending.tool for pending in self.given.pending]
         for tool in used:
             if spec := self.specs.get(tool):
-                return file.specialists.get(spec.group, file.default_specialist)
+                return self.definition.specialist_of(spec.group)
         return self.classify(self.given.text) or file.default_specialist
 
     @specialist.setter
