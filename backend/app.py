@@ -256,7 +256,7 @@ def contexts(
 def pace(settings: Settings) -> Pace:
     """How effects without an outcome are looked after: not before upstream must have carried out what it was sent."""
     slowest_s = settings.pf360_write_timeout_seconds + settings.pf360_settle_seconds
-    return Pace(every_s=settings.turn_lease_seconds, min_age_s=slowest_s, lease_s=2 * slowest_s)
+    return Pace(every_s=settings.effect_look_seconds, min_age_s=slowest_s, lease_s=2 * slowest_s)
 
 
 def make_breaker(upstream: str, failures: int, reset_s: float, exchange: Exchange) -> Breaker:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     # turns and sessions
     session_idle_seconds: int = Field(default=1800, ge=1)
     turn_lease_seconds: float = Field(default=15.0, ge=0.2)
+    effect_look_seconds: float = Field(default=15.0, ge=0.2, description="between looks for effects without outcome")
     drain_seconds: float = Field(default=20.0, ge=0, description="how long a stop waits for running turns")
     max_running_turns: int = Field(default=200, ge=1)
     max_followers_per_turn: int = Field(default=16, ge=1)

@@ -115,6 +115,8 @@ async def stack(
             **_inherited(),
             **model,
             **patience.environment(),
+            # A look for a conversation's effect would fall into a later conversation, and meet that one's faults.
+            "EFFECT_LOOK_SECONDS": "86400",
             **_upstream(upstream),
             "DATABASE_URL": await stores.database(number),
             "REDIS_URL": stores.redis(number),

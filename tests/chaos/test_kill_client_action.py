@@ -60,6 +60,7 @@ async def test_the_client_answers_another_server(tmp_path: Path, database_url: s
             "OUTCROP_DATA_DIR": str(tmp_path / "unused"),
             "AGENT_DIR": str(agent_with_a_device(tmp_path)),
             "TURN_LEASE_SECONDS": "2",
+            "EFFECT_LOOK_SECONDS": "2",
             "PF360_API_URL": "http://127.0.0.1:9",
             "PF360_JWT_SECRET": "x" * 40,
             "LLM_PROVIDER": "local",

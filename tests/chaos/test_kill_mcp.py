@@ -49,6 +49,7 @@ async def test_a_confirmed_call_survives_its_server(tmp_path: Path, database_url
             "REDIS_URL": redis_url,
             "OUTCROP_DATA_DIR": str(tmp_path / "unused"),
             "TURN_LEASE_SECONDS": "2",
+            "EFFECT_LOOK_SECONDS": "2",
             "PF360_SETTLE_SECONDS": "2",
         }
         record = await asyncpg.connect(database_url)

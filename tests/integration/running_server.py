@@ -33,6 +33,7 @@ def settings(database_url: str, redis_url: str, **more: Any) -> Settings:
         "pf360_api_url": "http://127.0.0.1:9",
         "pf360_jwt_secret": SecretStr("x" * 40),
         "turn_lease_seconds": 1.0,
+        "effect_look_seconds": 1.0,
         "drain_seconds": 0.2,
         **more,
     }
