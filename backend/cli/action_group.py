@@ -55,8 +55,8 @@ def create(name: str, folder: Path) -> int:
         f"Wrote {', '.join(str(each) for each in written)};",
         f"added {name} to {plan.groups_file}.",
         f"See it:   outcrop tools list; outcrop tools schema {name} --as function",
-        f"Test it:  make test ARGS=tests/unit/test_{name}.py",
-        f"Call it:  outcrop lambda invoke {name} --action list_{name}",
+        f"Test it:  .venv/bin/pytest -n 0 tests/unit/test_{name}.py",
+        f'Call it:  outcrop lambda invoke {name} --action list_{name} --session \'{{"customer_id": "1"}}\'',
         f"Then make it yours: {folder / 'tools' / f'{name}.py'}; docs/first-tool.md goes on from here.",
     ]
     print("\n".join(lines))

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 from backend.cli.lambda_serve import Asked, functions
 from backend.cli.serve import complain
+from backend.cli.tool_documents import Unusable, own_groups
 from backend.lambdas.functions import DEFAULT_REGION, UnusableFunction, groups
 from backend.lambdas.service import CannotServe, LocalLambda
 from backend.settings import SettingsError, is_loopback
-from tools.catalogue import ACTIONS
+from tools.action import Action
 from tools.lambda_events import Operation, Session, event_for, path_of
 
 ENDPOINT = "AWS_ENDPOINT_URL_LAMBDA"
@@ -127,7 +128,7 @@ def _payload(call: Call) -> bytes:
 
 def _event(call: Call, name: str) -> dict[str, Any]:
     """The event that an agent would send for this action."""
-    action = next((each for each in ACTIONS if each.name == name), None)
+    action = next((each for each in _known() if each.name == name), None)
     args = _json_object("--args", call.args)
     attributes = {
         key: each if isinstance(each, str) else json.dumps(each)
@@ -140,6 +141,14 @@ def _event(call: Call, name: str) -> dict[str, Any]:
         operation = Operation(group, function=name)
     schema = action.spec.parameters if action else {}
     return event_for(operation, args, schema, Session(session_id="outcrop-lambda-invoke", attributes=attributes))
+
+
+def _known() -> list[Action]:
+    """The actions of the agent's own groups."""
+    try:
+        return [each for actions in own_groups().actions.values() for each in actions]
+    except Unusable as error:
+        raise BadCall(str(error)) from error
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
