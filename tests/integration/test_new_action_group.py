@@ -105,7 +105,7 @@ def test_its_snapshot_is_what_the_named_command_writes(checkout: Path, groups: l
     assert (checkout / "now.json").read_text("utf-8") == snapshot.replace("Add an entry to", "Ask once more for")
 
 
-def test_it_is_offered_and_nothing_of_it_is_overwritten(checkout: Path, groups: list[str]) -> None:
+def test_it_is_offered_and_called_and_not_overwritten(checkout: Path, groups: list[str]) -> None:
     """By the agent whose file it was added to; a comment there stays; a name is given once."""
     path = checkout / GROUPS
     path.write_text(f"# ours\n{path.read_text('utf-8')}", "utf-8")
@@ -115,6 +115,10 @@ def test_it_is_offered_and_nothing_of_it_is_overwritten(checkout: Path, groups: 
     tools = {each["group"]: [tool["name"] for tool in each["tools"]] for each in json.loads(listed.stdout)}
     for name in (*groups, "third"):
         assert tools[name] == [f"list_{name}", f"add_to_{name}"]
+    event = ("--action", "add_to_refunds", "--args", '{"text": "12"}', "--session", '{"customer_id": "1"}')
+    called = json.loads(outcrop(checkout, "lambda", "invoke", "refunds", *event).stdout)
+    body = json.loads(called["response"]["functionResponse"]["responseBody"]["TEXT"]["body"])
+    assert body["entry"]["text"] == "12"
     before = {name: (checkout / name).read_bytes() for name in (*files_of("refunds"), str(GROUPS))}
     again = outcrop(checkout, "new", "action-group", "refunds")
     assert again.returncode == 1
