@@ -97,6 +97,7 @@ class RedisBreakers:
         self._claims: dict[str, asyncio.Future[bool]] = {}
         self._awake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
         self._said = False
         self.shared = False  # whether Redis answered last
 
@@ -106,6 +107,7 @@ class RedisBreakers:
 
     async def close(self) -> None:
         """Stop; the breakers go on alone."""
+        self._closing = True
         if self._task:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -136,7 +138,7 @@ class RedisBreakers:
 
     async def _keep_exchanging(self) -> None:
         try:
-            while True:
+            while not self._closing:  # a cancellation within a command does not always come out of the Redis client
                 try:
                     await self._exchange()
                 except Exception:  # outermost loop: one answer that cannot be read must not part the replicas for good

@@ -527,3 +527,14 @@ async def _compare(url: str, steps: list[Step]) -> None:
             await calls.end("cancel")
     for exchange in exchanges:
         await exchange.close()
+
+
+async def test_closing_ends_whatever_is_under_way(redis_url: str) -> None:
+    """The Redis client swallows one cancellation in some fifteen, within a command; a stop must not hang on that."""
+    for pause_ms in range(40):
+        exchange = RedisBreakers(redis_url, "acme")
+        Breaker("pf360", exchange=exchange)
+        exchange.start()
+        await asyncio.sleep(pause_ms / 2_000)
+        async with asyncio.timeout(WAIT_S):
+            await exchange.close()
