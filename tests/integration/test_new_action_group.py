@@ -16,7 +16,8 @@ import yaml
 from backend.cli.action_group import create
 
 ROOT = Path(__file__).parents[2]
-LONG = "requests_for_a_second_look_at_it"  # as long as a name may be
+NAME = "specimen"  # no name that anybody would give a group of this checkout
+LONG = "specimen_of_the_longest_name_yet"  # as long as a name may be
 GROUPS = Path("agent/definitions/scheduling/action_groups.yaml")
 
 
@@ -67,11 +68,11 @@ def outcrop(checkout: Path, *arguments: str, **more: str) -> subprocess.Complete
 @pytest.fixture(scope="module")
 def groups(checkout: Path) -> list[str]:
     """Two groups in that copy, of a short and of the longest name, the second added to the first one's file."""
-    made = outcrop(checkout, "new", "action-group", "refunds")
+    made = outcrop(checkout, "new", "action-group", NAME)
     assert made.returncode == 0, made.stderr
-    assert all(each in made.stdout for each in files_of("refunds"))
+    assert all(each in made.stdout for each in files_of(NAME))
     assert create(LONG, checkout) == 0
-    return ["refunds", LONG]
+    return [NAME, LONG]
 
 
 def test_what_was_written_passes_the_checks(checkout: Path, groups: list[str]) -> None:
@@ -109,20 +110,20 @@ def test_it_is_offered_and_called_and_not_overwritten(checkout: Path, groups: li
     """By the agent whose file it was added to; a comment there stays; a name is given once."""
     path = checkout / GROUPS
     path.write_text(f"# ours\n{path.read_text('utf-8')}", "utf-8")
-    assert create("third", checkout) == 0
+    assert create("specimen_three", checkout) == 0
     assert path.read_text("utf-8").startswith("# ours\n")
     listed = outcrop(checkout, "tools", "list", "--json")
     tools = {each["group"]: [tool["name"] for tool in each["tools"]] for each in json.loads(listed.stdout)}
-    for name in (*groups, "third"):
+    for name in (*groups, "specimen_three"):
         assert tools[name] == [f"list_{name}", f"add_to_{name}"]
-    event = ("--action", "add_to_refunds", "--args", '{"text": "12"}', "--session", '{"customer_id": "1"}')
-    called = json.loads(outcrop(checkout, "lambda", "invoke", "refunds", *event).stdout)
+    event = ("--action", f"add_to_{NAME}", "--args", '{"text": "12"}', "--session", '{"customer_id": "1"}')
+    called = json.loads(outcrop(checkout, "lambda", "invoke", NAME, *event).stdout)
     body = json.loads(called["response"]["functionResponse"]["responseBody"]["TEXT"]["body"])
     assert body["entry"]["text"] == "12"
-    before = {name: (checkout / name).read_bytes() for name in (*files_of("refunds"), str(GROUPS))}
-    again = outcrop(checkout, "new", "action-group", "refunds")
+    before = {name: (checkout / name).read_bytes() for name in (*files_of(NAME), str(GROUPS))}
+    again = outcrop(checkout, "new", "action-group", NAME)
     assert again.returncode == 1
-    assert again.stderr.startswith("refunds is taken by tools/refunds.py, ")
+    assert again.stderr.startswith(f"{NAME} is taken by tools/{NAME}.py, ")
     assert {name: (checkout / name).read_bytes() for name in before} == before
 
 
@@ -155,7 +156,7 @@ def test_other_names_are_refused(checkout: Path, name: str, why: str, capsys: py
 
 def test_only_a_checkout_gets_a_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Elsewhere it says what to do instead."""
-    assert create("refunds", tmp_path) == 1
+    assert create(NAME, tmp_path) == 1
     told = capsys.readouterr().err
     assert "is no checkout of Outcrop" in told
     assert "module:" in told
@@ -171,10 +172,10 @@ def test_a_file_that_cannot_be_added_to_is_left_alone(
     kept = path.read_text("utf-8") if path.exists() else None
     path.write_text(text, "utf-8")
     try:
-        assert create("fourth", checkout) == 1
+        assert create("specimen_four", checkout) == 1
         assert "cannot be added to" in capsys.readouterr().err
         assert path.read_text("utf-8") == text
-        assert not (checkout / "tools" / "fourth.py").exists()
+        assert not (checkout / "tools" / "specimen_four.py").exists()
     finally:
         path.unlink() if kept is None else path.write_text(kept, "utf-8")
 

@@ -49,6 +49,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with an agent of its own, whose modules can be imported."""
     folder = tmp_path / "agent"
     shutil.copytree(AGENT, folder)
+    (folder / "action_groups.yaml").unlink(missing_ok=True)
     monkeypatch.setenv("AGENT_DIR", str(folder))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -67,7 +68,7 @@ def write_groups(agent: Path, text: str) -> None:
     (agent / "action_groups.yaml").write_text(text, "utf-8")
 
 
-def test_all_tools_are_listed_by_group() -> None:
+def test_all_tools_are_listed_by_group(agent: Path) -> None:
     """For people, and as JSON with the schemas."""
     groups = json.loads(outcrop("list", "--json").stdout)
     listed = {each["name"]: each for group in groups for each in group["tools"]}
@@ -124,7 +125,7 @@ def test_a_group_of_a_module_is_shown_as_well(agent: Path, tmp_path: Path) -> No
     assert "Action group far holds tools of others (mcp)" in theirs.stderr
 
 
-def test_an_unknown_group_is_told_with_those_there_are() -> None:
+def test_an_unknown_group_is_told_with_those_there_are(agent: Path) -> None:
     """Exit code 1, no traceback."""
     for command in (("schema", "nope", "--as", "model"), ("docs", "nope")):
         answer = outcrop(*command)
