@@ -188,7 +188,9 @@ async def respond(event: JsonObject, actions: Iterable[Action], ctx: ToolContext
     if _size(response) > MAX_RESPONSE_BYTES:
         response = response_to(call, body, attributes={STATE: _state(ctx)})
     if _size(response) > MAX_RESPONSE_BYTES:
-        body = {"status": body["status"], "data": _too_large(body["status"] == "ok" and action.spec.effect != "read")}
+        done = body["status"] == "ok" and action.spec.effect != "read"
+        status = "error" if body["status"] == "ok" and not done else body["status"]
+        body = {"status": status, "data": _too_large(done)}
         response = response_to(call, body, attributes={STATE: _state(ctx)})
     return response
 
