@@ -93,7 +93,9 @@ async def save_note(ctx: ToolContext, project: Project, text: str, key: str) -> 
 
 async def same_note(ctx: ToolContext, project: Project, text: str) -> Note | None:
     """A recent note with this text, if the list holds one."""
-    since = (ctx.effect_at or local_now(ctx, project.client_id)) - SAME_NOTE
+    since = local_now(ctx, project.client_id) - SAME_NOTE
+    if ctx.effect_at is not None:
+        since -= ctx.clock.now() - ctx.effect_at
     listed = await ctx.pf360.notes(project.client_id, ctx.identity.customer_id, project.project_id)
     return next((note for note in listed if note.text == text and _recent(note.created_at, since)), None)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,8 @@ from tools.contract import JsonObject, Prepared, TooEarly, ToolContext, ToolResu
 from tools.effects import read_back
 from tools.executors.lambda_function import OwnLambda
 from tools.executors.lambda_wire import Invoked
-from tools.notes import ACTIONS
+from tools.notes import ACTIONS, same_note
+from tools.pf360.models import Note
 
 BOOK = calls("confirm_appointment", project_id="410001", date="2026-03-16", time="10:00")
 NOTE = {"project_id": "410001", "note_text": "the gate code is 4711"}
@@ -158,3 +160,25 @@ async def test_only_a_function_whose_code_has_ended_has_surely_changed_nothing(e
     spec = next(each.spec for each in executor.offered() if each.spec.name == "add_note")
     result = await asyncio.wait_for(executor.execute(Prepared(spec, NOTE), asked(None)), 10)
     assert result.status == outcome
+
+
+# --- notes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(None, False), (5, False), (30, True)])
+async def test_a_note_is_looked_for_around_the_time_it_was_meant_for(minutes: float | None, found: bool) -> None:
+    """Not around the time of the look, which may be hours later: it would be saved a second time."""
+    note = Note("n1", "Customer via assistant", NOW.replace(tzinfo=None) - timedelta(minutes=30), NOTE["note_text"])
+
+    class Upstream:
+        async def notes(self, *_: str | None) -> list[Note]:
+            return [note]
+
+    ctx = replace(
+        context(),
+        clock=World().clock,
+        pf360=Upstream(),
+        effect_at=None if minutes is None else NOW - timedelta(minutes=minutes),
+    )
+    project = cast(Any, SimpleNamespace(client_id="20OC01BK", project_id="410001"))
+    assert (await same_note(ctx, project, NOTE["note_text"]) is not None) is found
