@@ -11,9 +11,9 @@ from tests.contract.shelf_rows import ROWS, Bench, Services
 from tests.doubles import shelf
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """Started when they are needed, stopped at the end."""
+    """Started when they are needed, stopped at the end; the environment is theirs as long."""
     folder = tmp_path_factory.mktemp("shelf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(shelf.STORE, str(folder))

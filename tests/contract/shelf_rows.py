@@ -279,6 +279,7 @@ class Row:
     elsewhere: bool = True  # has a time limit, a breaker and a bound of its own, and a crash there is a result here
     finds: bool = True  # a keyed effect whose answer was lost is found
     asks_again: bool = False  # any effect may be asked for again under its key; silence is not retryable
+    goes_on: bool = True  # a call that was given up is carried out all the same
     trial: bool | None = None  # of a group that is moved: which of the two serves
     at_once: int = 50
     lacks: tuple[str, ...] = ()  # parameters that its documents cannot describe
@@ -293,9 +294,9 @@ ROWS = {
     "lambda-functions": Row(by_function, at_once=WORKERS, lacks=("size", "either")),
     "lambda-openapi": Row(by_operation, at_once=WORKERS),
     "http": Row(http),
-    "mcp-stdio": Row(mcp_stdio),
-    "mcp-http": Row(mcp_http),
-    "client": Row(client, finds=False, asks_again=True),
+    "mcp-stdio": Row(mcp_stdio, goes_on=False),
+    "mcp-http": Row(mcp_http, goes_on=False),
+    "client": Row(client, finds=False, asks_again=True, goes_on=False),
 }
 ELSEWHERE = [name for name, row in ROWS.items() if row.elsewhere]
 HERE_ROWS = [name for name, row in ROWS.items() if not row.elsewhere]

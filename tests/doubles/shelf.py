@@ -51,6 +51,14 @@ class Shelf:
         """The effect."""
         self._write("effects", {"key": key, **args})
 
+    def put_once(self, key: str, args: Mapping[str, Any]) -> None:
+        """The effect, unless it took place under this key."""
+        try:
+            (self._folder / f"key {key}").touch(exist_ok=False)
+        except FileExistsError:
+            return
+        self.put(key, args)
+
     def effects(self) -> list[dict[str, Any]]:
         """What was put there, each with the `key` that it came under."""
         return self._read("effects")
@@ -90,8 +98,10 @@ async def run(tool: str, args: Mapping[str, Any], key: str = "") -> dict[str, An
         raise RuntimeError(SECRET)
     if how == SLOW:
         await shelf.released()
-    if tool != "look":
+    if tool == "put":
         shelf.put(key, told)
+    if tool == "stow":
+        shelf.put_once(key, told)
     if how == CRASH_AFTER:
         raise RuntimeError(SECRET)
     if how == SLOW_AFTER:
