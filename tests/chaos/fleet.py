@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,16 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
+import psutil
 
+from backend.lambdas.functions import GROUPS_FOLDER
+from backend.settings import AGENT
 from tests.integration.test_cli import ROOT, environment, free_port
 
 START_TIMEOUT_S = 60.0
+# Without credentials, the AWS library looks for a role that this machine does not have.
+NO_ACCOUNT = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_REGION": "us-east-1"}
+GROUPS = ("scheduling", "notes")  # what changes something
 Launch = Callable[[Mapping[str, str]], int]
 
 
@@ -27,7 +34,7 @@ class ServerProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / f"serve-{port}.log"
-        self._pid = launch({**keys, "PORT": str(port), "log": str(self._log)})
+        self.pid = launch({**NO_ACCOUNT, **keys, "PORT": str(port), "log": str(self._log)})
 
     async def ready(self) -> ServerProcess:
         """Wait until it takes turns."""
@@ -45,6 +52,10 @@ class ServerProcess:
         """What it printed."""
         return self._log.read_text()
 
+    def send(self, number: signal.Signals) -> None:
+        """A signal, and no more."""
+        os.kill(self.pid, number)
+
     async def kill(self) -> None:
         """As a crash does it: no chance to do anything."""
         await self._end(signal.SIGKILL)
@@ -54,18 +65,18 @@ class ServerProcess:
         await self._end(signal.SIGTERM)
 
     async def _end(self, number: signal.Signals) -> None:
-        os.kill(self._pid, number)
+        self.send(number)
         async with asyncio.timeout(30):
             while self._lives():
                 await asyncio.sleep(0.01)
 
     def _lives(self) -> bool:
         try:
-            ended, _ = os.waitpid(self._pid, os.WNOHANG)
+            ended, _ = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:  # not ours: the nursery's
             ended = 0
         try:
-            os.kill(self._pid, 0)
+            os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
         return not ended
@@ -79,26 +90,41 @@ def outcrop_serve(keys: Mapping[str, str]) -> int:
         ).pid  # fmt: skip
 
 
-class Fleet:
-    """Two servers; when the active one is killed, the other takes its place and a new one is started beside it."""
+class Nursery:
+    """Forks servers; see `tests.chaos.nursery`."""
 
-    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
-        self._folder, self._keys = folder, keys
-        self._nursery = subprocess.Popen(
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.nursery"],
             cwd=folder, env=environment(PYTHONPATH=str(ROOT)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+
+    def fork(self, keys: Mapping[str, str]) -> int:
+        """A `Launch`."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(dict(keys)) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+
+class Fleet:
+    """Two servers; when the active one is killed, the other takes its place and a new one is started beside it."""
+
+    def __init__(self, nursery: Nursery, folder: Path, keys: Mapping[str, str]) -> None:
+        self._nursery, self._folder, self._keys = nursery, folder, keys
         self.active, self._standby = self._start(), self._start()
 
     def _start(self) -> ServerProcess:
-        return ServerProcess(self._folder, self._keys, self._fork)
-
-    def _fork(self, keys: Mapping[str, str]) -> int:
-        assert self._nursery.stdin
-        assert self._nursery.stdout
-        self._nursery.stdin.write(json.dumps(dict(keys)) + "\n")
-        self._nursery.stdin.flush()
-        return int(self._nursery.stdout.readline())
+        return ServerProcess(self._folder, self._keys, self._nursery.fork)
 
     async def ready(self) -> None:
         """Both take turns."""
@@ -119,4 +145,97 @@ class Fleet:
 
     async def _stop(self) -> None:
         await asyncio.gather(self.active.stop(), self._standby.stop())
-        self._nursery.communicate()
+
+
+def agent_on_functions(folder: Path, *, timeout_s: float, endpoint_url: str | None = None) -> dict[str, str]:
+    """The key that names a scheduling agent with the groups that change something in functions.
+
+    Each server runs them itself, unless `endpoint_url` says where they are.
+    """
+    agent = folder / f"functions-{endpoint_url.rpartition(':')[2] if endpoint_url else 'here'}" / AGENT.name
+    if not agent.exists():
+        shutil.copytree(AGENT, agent)
+    groups = {}
+    for name in GROUPS:
+        where = {"function": name, "endpoint_url": endpoint_url, "region": "us-east-1"}
+        own = {"function": f"{GROUPS_FOLDER / name / 'handler.py'}:handler"}
+        groups[name] = {"executor": "lambda", "timeout_s": timeout_s, **(where if endpoint_url else own)}
+    (agent / "action_groups.yaml").write_text(json.dumps(groups))
+    return {"AGENT_DIR": str(agent)}
+
+
+class FunctionService:
+    """`outcrop lambda serve` with the groups that change something; started when it is needed first."""
+
+    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = folder / f"functions-{port}.log"
+        self._command = [sys.executable, "-m", "backend", "lambda", "serve", *GROUPS, "--port", str(port)]
+        self._keys = {**NO_ACCOUNT, **keys}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def ready(self) -> None:
+        """It runs, and more functions are loaded than one call needs."""
+        if self._process is None or self._process.poll() is not None:
+            await self.start()
+
+    async def start(self) -> None:
+        """Start it, and load its functions."""
+        self._launch()
+        async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+            while not await self._loaded(client):
+                assert self._process
+                assert self._process.poll() is None, self._log.read_text()
+                await asyncio.sleep(0.05)
+
+    def _launch(self) -> None:
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment(**self._keys))
+
+    async def _loaded(self, client: httpx.AsyncClient) -> bool:
+        """An event that is none is refused by the handler, once it has been imported."""
+        paths = [f"/2015-03-31/functions/{name}/invocations" for name in (*GROUPS, "scheduling")]
+        try:
+            answers = await asyncio.gather(*(client.post(path, content=b"{}", timeout=30) for path in paths))
+        except httpx.TransportError:
+            return False
+        return all(b"BadEvent" in answer.content for answer in answers)
+
+    async def kill(self) -> None:
+        """As a crash does it; its functions die with it."""
+        assert self._process
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
+
+    def kill_functions(self) -> None:
+        """The processes in which it runs functions."""
+        assert self._process
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            child.kill()
+
+    def suspend(self) -> None:
+        """Calls arrive, and nobody takes them."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    async def until_ended(self, calls: int) -> None:
+        """Wait until so many calls have been answered."""
+        async with asyncio.timeout(30):
+            while self.calls_ended() < calls:
+                await asyncio.sleep(0.01)
+
+    def calls_ended(self) -> int:
+        """How many have been answered so far."""
+        return self._log.read_text().count("END RequestId")
+
+    def close(self) -> None:
+        """Stop it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()

@@ -10,13 +10,18 @@ import json
 import os
 import signal
 import sys
+from importlib import import_module
 
 from backend.cli import serve
+
+FUNCTIONS = ("backend.lambdas.service", "tools.executors.lambda_function")  # what the application imports when needed
 
 
 def main() -> None:
     """Serve until nobody asks any more."""
     serve._import_application()
+    for module in FUNCTIONS:
+        import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # killed children leave no trace
     for line in sys.stdin:
         pid = os.fork()

@@ -51,6 +51,7 @@ async def test_a_confirmed_call_survives_its_server(tmp_path: Path, database_url
             "TURN_LEASE_SECONDS": "2",
             "EFFECT_LOOK_SECONDS": "2",
             "PF360_SETTLE_SECONDS": "2",
+            "PF360_WRITE_TIMEOUT_SECONDS": "5",
         }
         record = await asyncpg.connect(database_url)
         first = await ServerProcess(tmp_path, keys, outcrop_serve).ready()
