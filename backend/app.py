@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -49,13 +49,20 @@ log = structlog.get_logger(__name__)
 OPENAI_URL = "https://api.openai.com/v1"
 
 
-def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    alone: bool = False,
+    run: RunTurn | None = None,
+    definition: AgentDefinition | None = None,
+) -> FastAPI:
     """The application over stores that run already (`DATABASE_URL`, `REDIS_URL` and the PF360 keys are set).
 
     Args:
         settings: Complete settings.
         alone: No other process uses the database; turns left by a former one are taken up at once.
         run: Answers in place of the configured agent.
+        definition: The agent, if it is loaded already.
     """
     missing = [
         (key, "is needed here; `outcrop serve` starts one when it is left out")
@@ -68,7 +75,7 @@ def create_app(settings: Settings, *, alone: bool = False, run: RunTurn | None =
     ]
     if missing:
         raise SettingsError(missing)
-    definition = load_agent(settings)
+    definition = definition or load_agent(settings)
     deployment = load_deployment(settings.directory_file, settings.tenant)
     provider = make_provider(settings, definition)
 
@@ -130,7 +137,7 @@ async def parts(
             db=db,
             sessions=sessions,
             clock=clock,
-            run_turn=run or answering(worded, provider, toolbox),
+            run_turn=run or answering(worded, provider, toolbox, classifier(definition)),
             make_context=make_context,
             agent=AgentVersion(definition.file.name, definition.file.version, definition.file.limits.history_turns),
             limits=Limits(settings.turn_lease_seconds, settings.max_running_turns, settings.max_followers_per_turn),
@@ -192,9 +199,10 @@ def answered_by(provider: Provider) -> str:
     return f"{provider.model} ({provider.name})"
 
 
-def answering(definition: AgentDefinition, provider: Provider, toolbox: Toolbox) -> RunTurn:
+def answering(
+    definition: AgentDefinition, provider: Provider, toolbox: Toolbox, classify: Callable[[str], str]
+) -> RunTurn:
     """Bind the agent to what stays the same from turn to turn. A call that names its tool needs no provider."""
-    classify = classifier(definition)
 
     def run(turn: TurnInput, work: TurnWork) -> AsyncIterator[TurnEvent]:
         if turn.call is not None:

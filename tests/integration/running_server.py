@@ -12,9 +12,13 @@ import httpx
 import uvicorn
 from pydantic import SecretStr
 
+from agent.definition import load_definition
 from backend.app import create_app
 from backend.conversations.service import RunTurn
-from backend.settings import Settings
+from backend.settings import AGENT, Settings
+
+# Loaded once: half a second of each server's start.
+AS_SHIPPED = load_definition()
 
 
 class Server(uvicorn.Server):
@@ -43,7 +47,8 @@ def settings(database_url: str, redis_url: str, **more: Any) -> Settings:
 @asynccontextmanager
 async def serving(configured: Settings, run: RunTurn | None) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running server. `client.base_url` is its address."""
-    app = create_app(configured, run=run)
+    shipped = configured.agent_dir == AGENT
+    app = create_app(configured, run=run, definition=AS_SHIPPED if shipped else None)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=1)
     server = Server(config)

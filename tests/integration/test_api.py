@@ -247,6 +247,11 @@ async def test_a_stranger_finds_nothing(client: httpx.AsyncClient) -> None:
         "/api/v1/chat": ("POST", "/api/v1/chat", {"message": "a", "session_id": session}),
         "/api/v1/chat/stream": ("POST", "/api/v1/chat/stream", {"message": "a", "session_id": session}),
         "/api/v1/chat/confirm": ("POST", "/api/v1/chat/confirm", decision),
+        "/api/v1/chat/client-actions": (
+            "POST",
+            "/api/v1/chat/client-actions",
+            {"session_id": session, "action_id": pending, "result": {"ok": True}},
+        ),
         "/api/v1/turns/{turn_id}/events": ("GET", f"/api/v1/turns/{turn}/events", None),
         "/api/v1/sessions/{session_id}": ("GET", f"/api/v1/sessions/{session}", None),
         "/api/v1/sessions/{session_id}/messages": ("GET", f"/api/v1/sessions/{session}/messages", None),
