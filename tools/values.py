@@ -109,8 +109,8 @@ def fitted(value: Any, schema: JsonObject, root: JsonObject) -> Any:
     if isinstance(value, str):
         bare = "array" in types and not value.lstrip().startswith("[")  # a text alone is no list of one
         return value if bare else from_text(value, schema, root)
-    number_as_text = isinstance(value, int) and not isinstance(value, bool) and types - {"null"} == frozenset({"string"})
-    return str(value) if number_as_text else value
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number and types - {"null"} == frozenset({"string"}) else value
 
 
 def _is_one_of(value: Any, types: frozenset[str]) -> bool:
