@@ -215,6 +215,13 @@ async def test_a_4xx_is_information(tmp_path: Path) -> None:
         assert (result.status, result.data["message"], result.upstream_status) == ("error", "no such part", 404)
 
 
+async def test_a_success_that_says_it_is_none_is_an_error(tmp_path: Path) -> None:
+    """Whatever its status says; its own words are kept."""
+    executor = await mounted(Script(text('{"ok": false, "reason": "out of stock"}')), tmp_path)
+    result = await run(executor, context(), "order", part="hinge", count=2)
+    assert (result.status, result.data["reason"], result.data["code"]) == ("error", "out of stock", "action_failed")
+
+
 async def test_what_is_not_json_text_is_still_a_result(tmp_path: Path) -> None:
     """Words, a list, nothing at all."""
     for body, result in (("done", "done"), ([1, 2], [1, 2]), (None, None)):

@@ -260,8 +260,12 @@ def _of_a_repeat(result: ToolResult) -> ToolResult:
 
 
 def answered(data: Any, *, status: int | None = None) -> ToolResult:
-    """A success; what is no JSON object stands under `result`."""
+    """An answer that came as a success; what is no JSON object stands under `result`. One may say itself that it is
+    none: `{ok: false}`."""
     body = data if isinstance(data, dict) else {"result": data}
+    if body.get("ok") is False:
+        failure = {"code": "action_failed", "user_hint": "That did not work.", "retryable": False}
+        return ToolResult("error", {**failure, **body}, status)
     return ToolResult("ok", {"ok": True, **body}, status)
 
 
