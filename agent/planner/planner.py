@@ -281,7 +281,7 @@ class _Step:
         return [*calls, Note(state=self._frame.to_json(), specialist=self._specialist)]
 
     def _reply(self) -> list[Chunk]:
-        paragraphs = [f.text for f in self._fragments if f.text]
+        paragraphs = list(dict.fromkeys(f.text for f in self._fragments if f.text))  # two wishes may have one answer
         text = "\n\n".join(p for p in paragraphs if p not in self._turn.said)
         chunks: list[Chunk] = []
         gated = self._proposals
