@@ -50,6 +50,13 @@ from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 # Session attributes that carry no identity but the tools' own working state, and what must not be sent back.
 STATE = "tool_state"
 OPERATION = "outcrop_operation"
+# Who the caller is; whatever else a session holds is the functions' own.
+IDENTITY_ATTRIBUTES = frozenset(
+    {
+        "role", "customer_id", "customer_type", "client_id", "default_client_id", "client_name", "user_id",
+        "user_authenticated", "total_clients", "available_clients", "authorization",
+    }
+)  # fmt: skip
 ROLES = ("customer", "coordinator", "anonymous")
 # Left out where there is no room: projects are read again then.
 _TOO_BIG = ("projects",)

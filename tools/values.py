@@ -56,6 +56,20 @@ def resolved(schema: JsonObject, root: JsonObject) -> JsonObject:
     return {}
 
 
+def leads_somewhere(reference: str, root: JsonObject) -> bool:
+    """Whether a `$ref` names a place in the document itself."""
+    node: Any = root
+    for part in reference.removeprefix("#").strip("/").split("/") if reference.strip("#/") else ():
+        part = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is None:
+            return False
+    return True
+
+
 def json_type(value: Any) -> str:
     """The JSON Schema type of a value."""
     if value is None:

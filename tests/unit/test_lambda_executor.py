@@ -19,7 +19,7 @@ from tools.errors import OutcomeUncertain, RateLimited, UpstreamUnavailable
 from tools.executors.config import ExecutorError, LambdaGroup
 from tools.executors.lambda_function import ForeignLambda
 from tools.executors.lambda_wire import Invoked, LambdaWire
-from tools.executors.mounted import Mounted
+from tools.executors.mounted import ForeignTool, Mounted
 from tools.lambda_events import MAX_RESPONSE_BYTES
 
 FUNCTIONS = {
@@ -373,3 +373,62 @@ async def test_without_region_or_credentials_it_does_not_open(monkeypatch: pytes
         await LambdaWire("parts").open()
     with pytest.raises(ExecutorError, match="no AWS credentials; set AWS_PROFILE"):
         await LambdaWire("parts", region="eu-west-1").open()
+
+
+# --- what no answer and no schema may do ----------------------------------------------------------------------------
+
+
+async def test_the_refusal_of_a_repeat_settles_nothing(tmp_path: Path) -> None:
+    """It may be because of the first call, which is done, or still under way."""
+    for refusal in (http(404, {"message": "gone"}), text("in progress", responseState="FAILURE")):
+        answers = iter([OutcomeUncertain("lost"), refusal])
+        wire = Script(lambda _, answers=answers: next(answers))
+        executor = await mounted(wire, tmp_path, tools={"order": {"idempotent": True}})
+        result = await run(executor, context(), "order", part="hinge", count=2)
+        assert (result.status, len(wire.events)) == ("unknown", 2)
+
+
+async def test_one_functions_prompt_attributes_are_not_anothers(tmp_path: Path) -> None:
+    """Nor does an effect's key that is echoed go with a later call."""
+    wire = Script(
+        lambda event: {**text("x"), "promptSessionAttributes": {**event["promptSessionAttributes"], "a": "1"}}
+    )
+    executor, ctx = await mounted(wire, tmp_path), context()
+    await run(executor, ctx, "order", part="hinge", count=2)
+    await run(executor, replace(ctx, effect_key=""), "find", words="x")
+    assert wire.events[1]["promptSessionAttributes"] == {"a": "1"}
+    path = tmp_path / "functions.json"
+    config = LambdaGroup(executor="lambda", function="other", functions=path, default_effect="read")
+    theirs: Any = Script(text("x"))
+    other = Mounted("other", config, ForeignLambda("other", theirs, functions=path), Breaker("other"), name="lambda")
+    await other.open()
+    await run(other, replace(ctx, effect_key=""), "find", words="x")
+    assert theirs.events[0]["promptSessionAttributes"] == {}
+
+
+async def test_a_function_cannot_make_up_who_the_caller_is(tmp_path: Path) -> None:
+    """Also where the session holds no such value, as a coordinator's has no customer."""
+    kept = {"customer_id": "666", "user_id": "K-9", "cart": "1"}
+    wire = Script({**text("x"), "sessionAttributes": kept})
+    executor = await mounted(wire, tmp_path, roles=["coordinator"])
+    ctx = replace(context(), identity=Identity("coordinator", client_id="20OC01BK", clients=("20OC01BK",)))
+    await run(executor, ctx, "find", words="a")
+    await run(executor, ctx, "find", words="b")
+    attributes = wire.events[1]["sessionAttributes"]
+    assert attributes["cart"] == "1"
+    assert not {"customer_id", "user_id"} & set(attributes)
+
+
+@pytest.mark.parametrize("reference", ["http://169.254.169.254/x.json", "file:///etc/hosts", "#/$defs/missing"])
+async def test_a_schema_that_refers_out_of_itself_is_refused_at_start(reference: str, tmp_path: Path) -> None:
+    """Nothing is fetched, then or later."""
+
+    class Referring(ForeignLambda):
+        async def open(self) -> list[ForeignTool]:
+            return [ForeignTool("find", "Find.", {"type": "object", "properties": {"a": {"$ref": reference}}})]
+
+    config = LambdaGroup(executor="lambda", function="parts", functions=tmp_path / "x")
+    wire: Any = Script(text("x"))
+    executor = Mounted("parts", config, Referring("parts", wire), Breaker("parts"), name="lambda")
+    with pytest.raises(ExecutorError, match="nothing is fetched"):
+        await executor.open()

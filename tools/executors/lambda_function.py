@@ -46,7 +46,7 @@ from tools.lambda_events import (
     event_for,
     read_response,
 )
-from tools.lambda_handler import OPERATION, STATE, attributes_of
+from tools.lambda_handler import IDENTITY_ATTRIBUTES, OPERATION, STATE, attributes_of
 from tools.projects import forget_projects
 
 AGENT = {"name": "outcrop", "id": "OUTCROP", "alias": "OUTCROP", "version": "1"}
@@ -216,7 +216,9 @@ class ForeignLambda:
 
     async def send(self, tool: MountedTool, args: JsonObject, ctx: ToolContext) -> ToolResult:
         """One event, one answer; see `Transport.send`."""
-        session = Session(ctx.conversation_id, ctx.said, self._attributes(ctx), _prompt_attributes(ctx), AGENT)
+        session = Session(
+            ctx.conversation_id, ctx.said, self._attributes(ctx), _prompt_attributes(ctx, self._group), AGENT
+        )
         event = event_for(self._operation(tool), args, tool.foreign.parameters, session)
         answer = read_answer(await self._wire.invoke(orjson.dumps(event), MAX_RESPONSE_BYTES))
         self._keep_attributes(answer, ctx)
@@ -241,10 +243,11 @@ class ForeignLambda:
 
     def _keep_attributes(self, answer: Answer, ctx: ToolContext) -> None:
         if answer.prompt_attributes is not None:
-            ctx.state.turn_values[_PROMPT_ATTRIBUTES] = dict(answer.prompt_attributes)
+            told = {name: value for name, value in answer.prompt_attributes.items() if name != "effect_key"}
+            ctx.state.turn_values.setdefault(_PROMPT_ATTRIBUTES, {})[self._group] = told
         if answer.attributes is None:
             return
-        own = {*self._own(ctx), *attributes_of(ctx)}
+        own = {*(self._session or ()), *IDENTITY_ATTRIBUTES}
         kept = {name: value for name, value in answer.attributes.items() if name not in own}
         if len(orjson.dumps(kept)) <= MAX_ATTRIBUTES_BYTES:
             ctx.state.values.setdefault(_ATTRIBUTES, {})[self._group] = kept
@@ -354,8 +357,8 @@ def _step_attributes(operation: str, ctx: ToolContext) -> dict[str, str]:
     return attributes
 
 
-def _prompt_attributes(ctx: ToolContext) -> dict[str, str]:
-    kept = ctx.state.turn_values.get(_PROMPT_ATTRIBUTES, {})
+def _prompt_attributes(ctx: ToolContext, group: str) -> dict[str, str]:
+    kept = ctx.state.turn_values.get(_PROMPT_ATTRIBUTES, {}).get(group, {})
     return {**kept, "effect_key": ctx.effect_key} if ctx.effect_key else dict(kept)
 
 

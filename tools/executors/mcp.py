@@ -129,8 +129,6 @@ def result_of(found: CallToolResult) -> ToolResult:
     if found.is_error:
         raise ActionFailed(FAILED, said=reason(text))
     result = answered(found.structured_content if found.structured_content is not None else _read(text))
-    if result.data["ok"] is False:  # many say so, and leave `isError` out
-        result = ToolResult("error", {**result.data, **ActionFailed(FAILED).result().data})
     attachments = [_named(block) for block in found.content if block.type != "text"]
     if attachments:
         result.data.setdefault("attachments", attachments)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
+from referencing import Registry
 
 from tools.action import SESSION_ONLY
 from tools.breaker import Breaker
@@ -35,6 +36,7 @@ from tools.effects import UNKNOWN_HINT
 from tools.errors import (
     LATE,
     NO_TIME,
+    ActionFailed,
     OutcomeUncertain,
     RateLimited,
     ResultTooLarge,
@@ -44,7 +46,7 @@ from tools.errors import (
 )
 from tools.executors.config import ExecutorError, ToolConfig, _Mounted
 from tools.executors.failures import report
-from tools.values import fitted, types_of
+from tools.values import fitted, leads_somewhere, types_of
 
 MAX_RESULT_BYTES = 65_536
 BROKEN = "The system that does this gave an answer that cannot be used."
@@ -81,7 +83,8 @@ class MountedTool:
     @cached_property
     def validator(self) -> Any:
         """Checks effective arguments."""
-        return Draft202012Validator(self.foreign.parameters)
+        # An empty registry: the default one fetches what a `$ref` names.
+        return Draft202012Validator(self.foreign.parameters, registry=Registry())
 
     def session_values(self, identity: Identity) -> JsonObject:
         """What the session fills in; what it does not hold is left out."""
@@ -164,8 +167,13 @@ class Mounted:
             raise ExecutorError(
                 f"action group {self._group}: the schema of {foreign.name} is no JSON Schema: {error.message}"
             ) from error
+        if outside := sorted(_dangling(foreign.parameters, foreign.parameters)):
+            raise ExecutorError(
+                f"action group {self._group}: the schema of {foreign.name} refers to {', '.join(outside)}, which is "
+                "not in it; nothing is fetched, so put it under $defs"
+            )
         properties = foreign.parameters.get("properties", {})
-        session: dict[str, str] = {name: name for name in SESSION_ONLY & set(properties) if name == "customer_id"}
+        session: dict[str, str] = {"customer_id": "customer_id"} if "customer_id" in properties else {}
         session.update(config.from_session)
         if unknown := [name for name in session if name not in properties]:
             raise ExecutorError(
@@ -185,7 +193,8 @@ class Mounted:
     async def prepare(self, name: str, args: JsonObject, ctx: ToolContext) -> Prepared:
         """Check what a model supplied against the schema, and fill in what the session holds."""
         tool = self._tool(name, ctx)
-        if taken := [each for each in args if each in SESSION_ONLY or each in tool.from_session]:
+        own = tool.foreign.parameters.get("properties", {})  # a `request_id` of theirs is none of ours
+        if taken := [each for each in args if each in tool.from_session or (each in SESSION_ONLY and each not in own)]:
             raise InvalidArguments(
                 "Some details are filled in from the signed-in session and cannot be given.",
                 errors=[{"field": each, "message": "is filled in by the session; leave it out"} for each in taken],
@@ -214,7 +223,8 @@ class Mounted:
         tool = self._tool(name, ctx)
         if not tool.config.idempotent and not tool.spec.by_client:
             raise UnknownOutcome(UNKNOWN_HINT)
-        return _of_a_repeat(await self._run(tool, args, ctx))
+        result = await self._run(tool, args, ctx)
+        return result if tool.spec.by_client else _of_a_repeat(result)
 
     async def _run(self, tool: MountedTool, args: JsonObject, ctx: ToolContext) -> ToolResult:
         _refuse_strangers(tool, args, ctx.identity)
@@ -227,7 +237,7 @@ class Mounted:
                 raise UnknownOutcome(UNKNOWN_HINT) from error
         try:
             return _of_a_repeat(await self._send(tool, args, ctx))
-        except (UpstreamUnavailable, RateLimited) as error:
+        except (UpstreamUnavailable, RateLimited, ActionFailed) as error:
             raise UnknownOutcome(UNKNOWN_HINT) from error
 
     async def _send(self, tool: MountedTool, args: JsonObject, ctx: ToolContext) -> ToolResult:
@@ -253,8 +263,8 @@ class Mounted:
 
 
 def _of_a_repeat(result: ToolResult) -> ToolResult:
-    """The answer to a call that was sent before. A conflict may be one with that call, done or still under way."""
-    if result.status == "error" and result.upstream_status == 409:
+    """The answer to a call that was sent before. A refusal may be because of that call, done or still under way."""
+    if result.status == "error":
         raise UnknownOutcome(UNKNOWN_HINT)
     return result
 
@@ -265,7 +275,7 @@ def answered(data: Any, *, status: int | None = None) -> ToolResult:
     body = data if isinstance(data, dict) else {"result": data}
     if body.get("ok") is False:
         failure = {"code": "action_failed", "user_hint": "That did not work.", "retryable": False}
-        return ToolResult("error", {**failure, **body}, status)
+        return ToolResult("error", {**body, "ok": False, **failure}, status)
     return ToolResult("ok", {"ok": True, **body}, status)
 
 
@@ -319,6 +329,17 @@ def _check(tool: MountedTool, args: JsonObject) -> None:
     ]
     if problems:
         raise InvalidArguments("Some details are missing or not in a usable form.", errors=problems)
+
+
+def _dangling(node: Any, root: JsonObject) -> set[str]:
+    """References that lead nowhere within the schema."""
+    if isinstance(node, list):
+        return {each for item in node for each in _dangling(item, root)}
+    if not isinstance(node, dict):
+        return set()
+    reference = node.get("$ref")
+    lost = isinstance(reference, str) and not (reference.startswith("#") and leads_somewhere(reference, root))
+    return ({str(reference)} if lost else set()) | {each for value in node.values() for each in _dangling(value, root)}
 
 
 def _null_is_nothing(name: str, schema: JsonObject) -> bool:
