@@ -92,8 +92,10 @@ def create_app(
             try:
                 yield
             finally:
-                await app.state.mcp.stop()
-                await made.service.stop(settings.drain_seconds)
+                try:
+                    await app.state.mcp.stop()
+                finally:
+                    await made.service.stop(settings.drain_seconds)
 
     app = FastAPI(
         title="Outcrop", version=version("outcrop"), lifespan=life, docs_url=None, redoc_url=None, debug=False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -42,7 +41,7 @@ class McpServer:
     async def app(self) -> ASGIApp:
         """What answers requests; `ModuleNotFoundError` without the extra."""
         async with self._starting:
-            if self._running is None:
+            if self._running is None or self._running[1].done():
                 module = await asyncio.to_thread(import_module, "backend.api.mcp_tools")
                 ready: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
                 task = asyncio.create_task(self._run(module, ready))
@@ -63,8 +62,7 @@ class McpServer:
         if self._running is not None:
             task = self._running[1]
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
 
 
 class _Passed(Response):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -171,7 +172,7 @@ class Tools:
             external_id = f"mcp:{session}"
             line = conversation_of(caller, external_id)
         if key is None and session:
-            key = f"mcp:{session}:{ctx.request_id!r}"
+            key = f"mcp:{sha256(f'{session}:{ctx.request_id!r}'.encode()).hexdigest()}"  # an id may be any text
         request = TurnRequest(
             text=f"MCP: {params.name}",
             conversation_id=conversation_id,

@@ -77,7 +77,16 @@ class Reconciler:
         found = await orphans.claim(self._db, pace.min_age_s, pace.lease_s, pace.at_once, pace.looks)
         if found:
             await self._clock.refresh()
-        return sum([await self._settle(orphan) for orphan in found])
+        return sum([await self._looked_at(orphan) for orphan in found])
+
+    async def _looked_at(self, orphan: Orphan) -> bool:
+        try:
+            return await self._settle(orphan)
+        except StoreUnavailable:
+            raise
+        except Exception:  # one effect that cannot be read must not cost the others of its batch their look
+            log.exception("effect_not_looked_after", tool=orphan.tool, effect_key=orphan.effect_key)
+            return False
 
     async def _settle(self, orphan: Orphan) -> bool:
         result = await self._read_back(orphan)

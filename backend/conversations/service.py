@@ -152,6 +152,7 @@ class ConversationService:
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
         self._stopping = False
+        self._drained = False  # nobody waits for running turns any more
 
     # --- life of the process --------------------------------------------------------------------------------------
 
@@ -168,6 +169,9 @@ class ConversationService:
         if tasks:
             await asyncio.wait(tasks, timeout=drain_s)
         self._clients.stop()
+        self._drained = True
+        # Of now: a turn may have begun while its message was being accepted.
+        tasks = [task for _, task in self._running.values()]
         leftover = [task for task in (*tasks, self._reaper, *self._side_tasks) if task and not task.done()]
         for task in leftover:
             task.cancel()
@@ -308,7 +312,8 @@ class ConversationService:
             turn_id,
             start.conversation_id,
             start.caller,
-            earlier=unpack(earlier),
+            # An end that was told while the database was away was none: the turn goes on here.
+            earlier=[each for each in unpack(earlier) if not each.is_final],
             max_followers=self._limits.followers_per_turn,
             elsewhere=lambda: DistantTurn(turn_id, start.conversation_id, start.caller, self._db, self._sessions),
         )
@@ -473,12 +478,14 @@ class ConversationService:
 
     async def _keep_leases(self) -> None:
         """Renew our leases and look for abandoned turns, for as long as the process lives."""
-        while True:
+        while not self._drained:  # the Redis client may swallow the cancellation that ends this
             try:
                 await self._renew()
                 await self._take_over()
             except StoreUnavailable as error:
                 log.warning("leases_not_kept", error=repr(error))
+            except Exception:  # outermost loop: one row that cannot be read must not end the care of all leases
+                log.exception("lease_keeper_stumbled")
             await asyncio.sleep(self._limits.lease_s / 3)
 
     async def _renew(self) -> None:
