@@ -219,7 +219,8 @@ def _refusal(effect: Effect, min_age_s: float, looks: int) -> str:
     if effect.looked_for and (effect.status == "intended" or effect.looks < looks):
         return f"The reconciler is looking for its outcome, until {effect.next_look_at:%H:%M:%S} UTC. Try again then."
     if effect.status == "intended" and effect.age_s < min_age_s:
-        return f"It began {effect.age_s:.0f} s ago and may still be on its way. Try again in {min_age_s:.0f} s."
+        rest_s = min_age_s - effect.age_s
+        return f"It began {effect.age_s:.0f} s ago and may still be on its way. Try again in {rest_s:.0f} s."
     return ""
 
 
@@ -240,12 +241,14 @@ class Seen:
 # Locks in the order of a closing turn. Taking the conversation waits for, and then sees, a turn that begins meanwhile
 # (it counts `last_turn` up); taking the effect likewise for whoever settles or claims it. Only then a number of the
 # audit is used up.
-_SETTLE = """
+_SETTLE = f"""
 WITH c AS (
     SELECT id FROM conversations WHERE id = $2 AND last_turn = $3 FOR NO KEY UPDATE
 ), k AS (
     SELECT k.id, k.tenant, k.turn_id, k.conversation_id FROM tool_calls k JOIN c ON c.id = k.conversation_id
     WHERE k.id = $1 AND k.status = $4 AND k.looks = $5
+      AND k.result->>'code' IS DISTINCT FROM '{RESOLVED[True]}'
+      AND k.result->>'code' IS DISTINCT FROM '{RESOLVED[False]}'
     FOR NO KEY UPDATE OF k
 ), n AS (
     UPDATE conversations SET last_audit = last_audit + 1

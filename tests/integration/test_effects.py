@@ -289,9 +289,10 @@ async def test_a_turn_that_begins_meanwhile_comes_first(database_url: str, db: D
     assert (await of(db, conversation_id)).status == "intended"
 
 
-async def test_twenty_operators_at_once(db: Database) -> None:
-    """One is heard, nineteen are told that it is settled."""
-    conversation_id = await ended(db, UNKNOWN)
+@pytest.mark.parametrize("make", [lambda db: ended(db, UNKNOWN), unfinished])
+async def test_twenty_operators_at_once(db: Database, make: Callable[[Database], Awaitable[UUID]]) -> None:
+    """One is heard, nineteen are told that it is settled; also of what is half done, and stays an error."""
+    conversation_id = await make(db)
     found = await of(db, conversation_id)
     outcomes = await asyncio.gather(*(resolve(db, found, done=n % 2 == 0) for n in range(20)), return_exceptions=True)
     assert sum(isinstance(each, Effect) for each in outcomes) == 1
