@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     pf360_longest_wait_seconds: float = Field(default=2.0, ge=0, description="for an upstream that says 429")
     pf360_breaker_failures: int = Field(default=20, ge=1, description="in a row, then the upstream is left alone")
     pf360_breaker_reset_seconds: float = Field(default=3.0, gt=0, description="until one call may try it again")
-    confirm_schedule_flag: bool = Field(default=True, description="0: no booking and no move is sent, replies say so")
+    confirm_schedule_flag: bool = Field(
+        default=True, description="0: no booking, move or assignment is sent, replies say so"
+    )
     cancel_schedule_flag: bool = Field(default=True, description="0: no cancellation is sent, replies say so")
 
     # turns and sessions

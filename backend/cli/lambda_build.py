@@ -34,7 +34,10 @@ def run(named: tuple[str, ...], *, out: Path, arch: Literal["arm64", "x86_64", "
             with TemporaryDirectory(prefix="outcrop-lambda-") as wheels:
                 install_wheels(Path(wheels), arch=each, python=python)
                 for group in wanted:
-                    archive = build(group, Path(wheels), directory, out, arch=each, python=python)
+                    try:
+                        archive = build(group, Path(wheels), directory, out, arch=each, python=python)
+                    except OSError as error:
+                        raise CannotBuild(f"{out} cannot be written: {error}. Choose another with --out.") from error
                     wrong += _report(archive)
     except (CannotBuild, UnusableFunction) as error:
         return complain(str(error))

@@ -89,7 +89,10 @@ def _invoke(endpoint: str, name: str, payload: bytes, timeout_s: float) -> Answe
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.session import get_session
 
-    here = is_loopback(urlsplit(endpoint).hostname or "")
+    try:
+        here = is_loopback(urlsplit(endpoint).hostname or "")
+    except ValueError as error:
+        raise BadCall(f"{name} at {endpoint}: {error}") from error
     # A service on this machine checks no signature, but the client makes one in any case.
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if here else {}
     session = get_session()
@@ -111,7 +114,7 @@ def _payload(call: Call) -> bytes:
             raise BadCall("--payload and --action exclude each other: an action's event is made from --args.")
         return json.dumps(_event(call, call.action)).encode()
     if call.payload == "-":
-        text = sys.stdin.read()
+        text = sys.stdin.buffer.read().decode(errors="surrogateescape")
     elif call.payload and call.payload.startswith("@"):
         try:
             text = Path(call.payload[1:]).read_text("utf-8")
@@ -121,9 +124,9 @@ def _payload(call: Call) -> bytes:
         text = call.payload or "{}"
     try:
         json.loads(text)
-    except ValueError as error:
+        return text.encode()
+    except ValueError as error:  # bytes that are no UTF-8 among them
         raise BadCall(f"--payload is not JSON: {error}") from error
-    return text.encode()
 
 
 def _event(call: Call, name: str) -> dict[str, Any]:

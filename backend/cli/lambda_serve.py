@@ -112,6 +112,9 @@ async def _serve(served: list[Function], host: str, port: int, concurrency: int)
         await stop.wait()
 
 
+LONGEST_LINE = 65_536  # bytes kept of a line that does not end
+
+
 class Lines:
     """Writes what functions print to standard error, line by line, each with its function's name before it."""
 
@@ -121,6 +124,8 @@ class Lines:
     def __call__(self, name: str, text: bytes) -> None:
         """Take a piece of output, which may end within a line."""
         *lines, rest = (self._unfinished.pop(name, b"") + text).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            lines, rest = [*lines, rest], b""
         if rest:
             self._unfinished[name] = rest
         sys.stderr.write("".join(f"[{name}] {line.decode(errors='replace')}\n" for line in lines if line))

@@ -26,7 +26,7 @@ Environment = Annotated[
 @app.command()
 def serve(
     groups: Groups = None,
-    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one")] = 9001,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")] = 9001,
     host: Annotated[str, typer.Option(help="loopback address to listen on")] = "127.0.0.1",
     function: Functions = None,
     env: Environment = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -54,8 +55,8 @@ class Function:
             raise UnusableFunction(f"Function {self.name}: there is no folder {self.folder}.")
         if not _HANDLER.fullmatch(self.handler):
             raise UnusableFunction(f"Function {self.name}: {self.handler!r} is no handler; write MODULE.FUNCTION.")
-        if self.timeout_s <= 0:
-            raise UnusableFunction(f"Function {self.name}: the time-out must be more than 0 s.")
+        if not 0 < self.timeout_s < math.inf:
+            raise UnusableFunction(f"Function {self.name}: the time-out must be more than 0 s, and end.")
 
     @property
     def region(self) -> str:
