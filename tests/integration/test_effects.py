@@ -294,7 +294,7 @@ async def test_twenty_operators_at_once(db: Database, make: Callable[[Database],
     """One is heard, nineteen are told that it is settled; also of what is half done, and stays an error."""
     conversation_id = await make(db)
     found = await of(db, conversation_id)
-    outcomes = await asyncio.gather(*(resolve(db, found, done=n % 2 == 0) for n in range(20)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(resolve(db, found, done=n % 2 == 1) for n in range(20)), return_exceptions=True)
     assert sum(isinstance(each, Effect) for each in outcomes) == 1
     assert sum(isinstance(each, NotResolvable) for each in outcomes) == 19
     assert [kind for _, kind in await audited(db, conversation_id)].count("effect_resolved") == 1
