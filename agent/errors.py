@@ -15,8 +15,11 @@ OutcropError
 │   ├── ModelUnavailable      no connection, 5xx, broken stream
 │   ├── ModelBusy             throttled
 │   ├── ModelTimeout          no answer in time
-│   ├── ModelRejected         the provider refused the request (wrong key, unknown model, bad history)
+│   ├── ModelRejected         the provider refused the request (wrong key, unknown model)
+│   │   ├── HistoryRejected   it refused the form of the conversation, or another part of the request's body
+│   │   └── ContextExceeded   the conversation is longer than the model can read
 │   └── ModelMisbehaved       unusable output, also after being asked again
+├── BudgetSpent               what may be spent on models (a turn, a person, a day) is spent
 └── StoreUnavailable          Postgres or Redis cannot be reached
 
 The exception's text is for logs, `code` for programs, `user_hint` for people.
@@ -135,11 +138,15 @@ class ModelUnavailable(ModelError):
 
 
 class ModelBusy(ModelError):
-    """The provider throttles us."""
+    """The provider throttles us; `retry_after_s` if it says for how long."""
 
     code = "model_busy"
     status = 503
     retryable = True
+
+    def __init__(self, message: str = "", *, user_hint: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, user_hint=user_hint)
+        self.retry_after_s = retry_after_s
 
 
 class ModelTimeout(ModelError):
@@ -151,15 +158,34 @@ class ModelTimeout(ModelError):
 
 
 class ModelRejected(ModelError):
-    """The provider refused the request: wrong key, unknown model, unacceptable history."""
+    """The provider refused the request: wrong key, unknown model."""
 
     code = "model_rejected"
+
+
+class HistoryRejected(ModelRejected):
+    """The provider refused the form of the conversation, or another part of the request's body."""
+
+
+class ContextExceeded(ModelRejected):
+    """The conversation is longer than the model can read."""
+
+    code = "context_exceeded"
+    user_hint = "This conversation has become too long for the model. Please start a new one."
 
 
 class ModelMisbehaved(ModelError):
     """The model's output was unusable, also after it was asked again."""
 
     code = "model_misbehaved"
+
+
+class BudgetSpent(OutcropError):
+    """What may be spent on models in a turn, by a person or on a day is spent; nothing more is asked of any model."""
+
+    code = "budget_spent"
+    status = 429
+    user_hint = "The assistant has reached its limit for now. Nothing was changed; please try again later."
 
 
 class StoreUnavailable(OutcropError):

@@ -159,7 +159,7 @@ class RouteChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage(Event):
-    """Tokens of one model call; `estimated` when the provider said nothing."""
+    """Tokens of one model call, and what they cost; `estimated` when the provider said nothing."""
 
     type: Literal["usage"] = "usage"
     provider: str
@@ -167,6 +167,7 @@ class Usage(Event):
     input_tokens: int
     output_tokens: int
     estimated: bool = False
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from agent.guards import Rules
 from agent.model_call import Step, call_model, finish_text
 from agent.pending import ask_for_yes, receipt, views
 from agent.ports import PendingAction, TurnInput, TurnWork
-from agent.providers.base import Provider
+from agent.routing.plan import Plan
 from agent.tool_call import LoopStopped, run_confirmed, run_proposed, runtime_calls
 from agent.turn import Turn
 from tools.contract import Toolbox, ToolError
@@ -55,14 +55,14 @@ class State(TypedDict):
 
 def run_turn(
     definition: AgentDefinition,
-    provider: Provider,
+    plan: Plan,
     toolbox: Toolbox,
     turn: TurnInput,
     work: TurnWork,
     classify: Callable[[str], str],
 ) -> AsyncIterator[TurnEvent]:
     """Run one turn through the graph; see `events_of`."""
-    return events_of(Turn(definition, provider, toolbox, turn, work, classify), _through_graph)
+    return events_of(Turn(definition, plan, toolbox, turn, work, classify), _through_graph)
 
 
 async def events_of(turn: Turn, steps: Callable[[Turn], Awaitable[None]]) -> AsyncIterator[TurnEvent]:

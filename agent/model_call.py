@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 import orjson
 
-from agent.errors import ModelMisbehaved, ModelTimeout
-from agent.events import ModelStarted, ReasoningDelta, Usage
+from agent.context import expected, fit
+from agent.errors import ModelBusy, ModelError, ModelMisbehaved, ModelTimeout, ModelUnavailable
+from agent.events import Citation, ModelStarted, ReasoningDelta, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
 from agent.pending import facts_of
-from agent.providers.base import Call, Chunk, ModelRequest, Note, Reasoning, Text, Tokens, TurnFacts
+from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Reasoning, Text, Tokens, TurnFacts
+from agent.routing.failover import Next, NotAsked, Tried, following
+from agent.routing.plan import Candidate, ErrorClass, ModelCall, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
-from agent.turn import Turn
+from agent.turn import Mark, Turn
+from tools.breaker import Breaker, BreakerOpen
 
 # A message longer than this is a model that does not stop.
 MAX_REPLY_CHARS = 12_000
@@ -37,33 +41,143 @@ class Step:
     withheld: list[Withheld] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """One try of one candidate, as it goes."""
+
+    candidate: Candidate
+    began: float = field(default_factory=time.perf_counter)
+    first_token_s: float | None = None
+    tokens: Tokens | None = None
+    step: Step = field(default_factory=Step)
+
+
 async def call_model(turn: Turn, rules: Rules) -> Step:
-    """Ask the provider once and show what may be shown. Raises `ModelError`."""
-    provider, step = turn.provider, Step()
+    """Ask for one message and show what may be shown, of whichever candidate gives one. Raises `ModelError`.
+
+    Who comes next after a failure, `agent.routing.failover` says. What a failed candidate had shown is taken back.
+    """
     turn.model_calls += 1
     turn.start_paragraph()
+    tried = Tried()
+    while True:
+        mark = turn.mark()
+        try:
+            return await _ask(turn, rules, tried)
+        except ModelError as error:
+            then = following(turn.plan, turn.asked_now, error, tried, turn.remaining_s)
+            if then is None:
+                raise
+            await _go_on(turn, mark, error, then)
+
+
+async def _go_on(turn: Turn, mark: Mark, error: ModelError, then: Next) -> None:
+    """Prepare the next try, and tell whoever follows when it is another model's or begins the message anew."""
+    restarts, changes = turn.void(mark), then.candidate is not turn.candidate
+    of, to = turn.provider.name, then.candidate.provider.name
+    turn.note("model_retried", of=of, to=to, code=error.code, reason=str(error)[:300])
+    turn.candidate = then.candidate
+    if changes or restarts:
+        provider = then.candidate.provider
+        turn.emit(
+            RouteChanged, provider=provider.name, model=provider.model, reason=error_class(error), restarts=restarts
+        )
+    if then.candidate.arm == "degraded" and not turn.is_degraded:
+        turn.is_degraded = True
+        turn.say_paragraph(turn.wording.phrase("degraded"))
+        turn.start_paragraph()
+    if then.wait_s:
+        await asyncio.sleep(then.wait_s)
+
+
+async def _ask(turn: Turn, rules: Rules, tried: Tried) -> Step:
+    """One try of the candidate whose turn it is, counted in and out."""
+    attempt = _Attempt(turn.asked_now)
+    plan, candidate = turn.plan, attempt.candidate
+    provider = candidate.provider
+    request = fit(_request(turn), provider.capabilities, tried)
+    reserved_usd = 0.0
+    if plan.purse is not None:
+        reserved_usd = candidate.price.of(expected(request, provider.capabilities))
+        await plan.purse.reserve(reserved_usd)
+    try:
+        async with AsyncExitStack() as around:
+            if candidate.breaker is not None:
+                await around.enter_async_context(_guarded(candidate.breaker))
+            if candidate.gate is not None:
+                await around.enter_async_context(candidate.gate.passing(max(turn.remaining_s, 0.1)))
+            attempt.began = time.perf_counter()
+            await _stream(turn, rules, attempt, request)
+        _observe(turn, attempt, "ok")
+        return attempt.step
+    except NotAsked:
+        raise
+    except ModelError as error:
+        if isinstance(error, ModelBusy) and candidate.gate is not None:
+            candidate.gate.throttled(error.retry_after_s)
+        _observe(turn, attempt, error_class(error))
+        raise
+    finally:
+        if plan.purse is not None:
+            await plan.purse.settle(reserved_usd, candidate.price.of(attempt.tokens) if attempt.tokens else 0.0)
+
+
+async def _stream(turn: Turn, rules: Rules, attempt: _Attempt, request: ModelRequest) -> None:
+    provider, step = attempt.candidate.provider, attempt.step
     turn.emit(ModelStarted, provider=provider.name, model=provider.model, step=turn.model_calls)
-    payload = provider.render(_request(turn))
+    payload = provider.render(request)
     guard = StreamGuard(rules, turn.text)
-    started = time.perf_counter()
+    now = asyncio.get_running_loop().time()
     remaining_s = max(turn.remaining_s, 0.1)
+    silent_s = min(remaining_s, attempt.candidate.first_token_s or remaining_s)
     stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=remaining_s))
     try:
-        async with asyncio.timeout(remaining_s), aclosing(stream) as chunks:
+        async with asyncio.timeout(silent_s) as patience, aclosing(stream) as chunks:
             async for chunk in chunks:
-                _take(turn, step, guard, chunk)
+                if attempt.first_token_s is None and not isinstance(chunk, Tokens | Note):
+                    attempt.first_token_s = time.perf_counter() - attempt.began
+                    patience.reschedule(now + remaining_s)
+                _take(turn, attempt, guard, chunk)
     except TimeoutError as error:
-        raise ModelTimeout("the turn's time ran out while the model answered") from error
+        silent = attempt.first_token_s is None
+        raise ModelTimeout("no answer in time" if silent else "the answer did not end in time") from error
     except provider.raises as error:
         raise provider.classify(error) from error
     finally:
-        turn.work.model_ms += (time.perf_counter() - started) * 1000
+        turn.work.model_ms += (time.perf_counter() - attempt.began) * 1000
     turn.say(guard.finish())
     step.tail, step.withheld = guard.tail, guard.withheld
     step.calls += [Call(ToolCall("", name, args)) for name, args in guard.calls]
     step.calls = _with_ids(turn, step.calls)
     _note_guard(turn, guard)
-    return step
+
+
+@asynccontextmanager
+async def _guarded(breaker: Breaker) -> AsyncIterator[None]:
+    """Behind the provider's breaker: silence and faults count against it, a refusal is an answer."""
+    try:
+        async with breaker.guard((ModelUnavailable, ModelTimeout), answers=ModelError):
+            yield
+    except BreakerOpen as error:
+        raise NotAsked(f"{breaker.name} failed repeatedly and is left alone for a while") from error
+
+
+def _observe(turn: Turn, attempt: _Attempt, outcome: Literal["ok"] | ErrorClass) -> None:
+    candidate, tokens = attempt.candidate, attempt.tokens or Tokens(0, 0)
+    turn.plan.observe(
+        ModelCall(
+            route=turn.plan.route,
+            arm=candidate.arm,
+            provider=candidate.provider.name,
+            model=candidate.provider.model,
+            outcome=outcome,
+            duration_s=time.perf_counter() - attempt.began,
+            first_token_s=attempt.first_token_s,
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
+            cost_usd=candidate.price.of(tokens),
+        )
+    )
 
 
 def finish_text(turn: Turn, step: Step, *, with_questions: bool) -> None:
@@ -94,8 +208,9 @@ def _request(turn: Turn) -> ModelRequest:
     )
 
 
-def _take(turn: Turn, step: Step, guard: StreamGuard, chunk: Chunk) -> None:
+def _take(turn: Turn, attempt: _Attempt, guard: StreamGuard, chunk: Chunk) -> None:
     """Handle one chunk; text is by far the most frequent."""
+    step = attempt.step
     if isinstance(chunk, Text):
         text = chunk.text.replace("\0", "") if "\0" in chunk.text else chunk.text
         guard.taken += len(text)
@@ -110,16 +225,27 @@ def _take(turn: Turn, step: Step, guard: StreamGuard, chunk: Chunk) -> None:
     elif isinstance(chunk, Reasoning):
         turn.emit(ReasoningDelta, text=chunk.text.replace("\0", ""))
     elif isinstance(chunk, Tokens):
-        _count(turn, chunk)
+        attempt.tokens = chunk
+        _count(turn, chunk, attempt.candidate.price.of(chunk))
     elif isinstance(chunk, Note):
         step.state = chunk.state if chunk.state is not None else step.state
         if chunk.specialist:
             turn.specialist = chunk.specialist
+    elif isinstance(chunk, Cited):
+        turn.emit(
+            Citation,
+            document_id=chunk.document_id,
+            section=chunk.section,
+            start=chunk.start,
+            end=chunk.end,
+            score=chunk.score,
+        )
 
 
-def _count(turn: Turn, tokens: Tokens) -> None:
+def _count(turn: Turn, tokens: Tokens, cost_usd: float) -> None:
     turn.work.input_tokens += tokens.input_tokens
     turn.work.output_tokens += tokens.output_tokens
+    turn.work.cost_usd += cost_usd
     turn.usage_estimated |= tokens.estimated
     turn.emit(
         Usage,
@@ -128,6 +254,7 @@ def _count(turn: Turn, tokens: Tokens) -> None:
         input_tokens=tokens.input_tokens,
         output_tokens=tokens.output_tokens,
         estimated=tokens.estimated,
+        cost_usd=cost_usd,
     )
 
 

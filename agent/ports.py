@@ -147,9 +147,12 @@ class TurnWork:
     specialist: str = ""
     provider: str = ""
     model: str = ""
+    route: str = ""
+    arm: str = ""
     text: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    cost_usd: float = 0.0
     model_ms: float = 0.0
     tools_ms: float = 0.0
     audit: list[dict[str, Any]] = field(default_factory=list)  # {type, ...}: verdicts, guards, refusals

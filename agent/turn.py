@@ -14,6 +14,7 @@ from agent.definition import AgentDefinition
 from agent.events import TextDelta, ToolFinished, ToolStatus, TurnEvent
 from agent.ports import CallRecord, PendingAction, PendingChange, TurnInput, TurnWork
 from agent.providers.base import Call, Provider
+from agent.routing.plan import Candidate, Plan
 from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
 from tools.contract import Toolbox, ToolResult, ToolSpec
 
@@ -43,20 +44,31 @@ class Seen:
     repeats: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point in the reply, to which it can be taken back."""
+
+    shown: int
+    segment: int
+    at_paragraph: bool
+    blanks: str
+
+
 class Turn:
     """State of one turn. `work` is filled as things happen, so that a turn that dies leaves what it did."""
 
     def __init__(
         self,
         definition: AgentDefinition,
-        provider: Provider | None,
+        plan: Plan | None,
         toolbox: Toolbox,
         given: TurnInput,
         work: TurnWork,
         classify: Callable[[str], str],
     ) -> None:
         self.definition = definition
-        self._provider = provider
+        self._plan = plan
+        self.candidate = plan.candidates[0] if plan else None  # who is asked now
         self.toolbox = toolbox
         self.given = given
         self.work = work
@@ -85,6 +97,7 @@ class Turn:
         self.correction: str | None = None
         self.corrected = False  # one re-ask a turn
         self.usage_estimated = False
+        self.is_degraded = False  # no model answers any more: the planner does
         self.amended: list[PendingAction] = []  # stored ones of which the person changes a detail
         self.untold: list[Outcome] = []  # outcomes that no sentence shown since has been about
         self.asked = False  # the reply ends with the runtime's question
@@ -122,6 +135,17 @@ class Turn:
     def start_paragraph(self) -> None:
         """Whatever is said next stands in a paragraph of its own."""
         self._at_paragraph, self._blanks = True, ""
+
+    def mark(self) -> Mark:
+        """Where the reply stands now; see `void`."""
+        return Mark(len(self._shown), len(self._segment), self._at_paragraph, self._blanks)
+
+    def void(self, mark: Mark) -> bool:
+        """Take back what was said since; False when nothing was. Whoever follows the turn has to be told."""
+        said = len(self._shown) > mark.shown
+        del self._shown[mark.shown :], self._segment[mark.segment :]
+        self._at_paragraph, self._blanks = mark.at_paragraph, mark.blanks
+        return said
 
     def say_paragraph(self, text: str) -> None:
         """Add the runtime's own words as a paragraph."""
@@ -228,17 +252,31 @@ class Turn:
         self.record_own_text()
         self.work.text = self.text
         self.work.specialist = self.specialist
-        if self._provider:
-            self.work.provider, self.work.model = self._provider.name, self._provider.model
+        if self._plan and self.candidate:
+            provider = self.candidate.provider
+            self.work.provider, self.work.model = provider.name, provider.model
+            self.work.route, self.work.arm = self._plan.route, self.candidate.arm
 
     # --- what it knows
 
     @property
-    def provider(self) -> Provider:
-        """Who answers; a turn that only makes a direct call has nobody."""
-        if self._provider is None:
+    def plan(self) -> Plan:
+        """Who may answer; a turn that only makes a direct call has nobody."""
+        if self._plan is None:
             raise RuntimeError("no model answers in this turn")
-        return self._provider
+        return self._plan
+
+    @property
+    def asked_now(self) -> Candidate:
+        """Who is asked now."""
+        if self.candidate is None:
+            raise RuntimeError("no model answers in this turn")
+        return self.candidate
+
+    @property
+    def provider(self) -> Provider:
+        """The model that is asked now."""
+        return self.asked_now.provider
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -281,6 +319,7 @@ class Turn:
             "output_tokens": self.work.output_tokens,
             "model_calls": self.model_calls,
             "estimated": self.usage_estimated,
+            "cost_usd": round(self.work.cost_usd, 6),
         }
 
     @property

@@ -19,6 +19,7 @@ from agent.events import TurnEvent
 from agent.graph import run_turn
 from agent.planner import classifier, offline
 from agent.ports import TurnInput, TurnWork
+from agent.routing.plan import only
 from backend.agent_folder import load_agent
 from backend.api import chat, mcp, operations, problems, prototype
 from backend.api.caller import Backend
@@ -209,7 +210,7 @@ def answering(
     def run(turn: TurnInput, work: TurnWork) -> AsyncIterator[TurnEvent]:
         if turn.call is not None:
             return run_call(definition, toolbox, turn, work)
-        return run_turn(definition, provider, toolbox, turn, work, classify)
+        return run_turn(definition, only(provider), toolbox, turn, work, classify)
 
     return run
 

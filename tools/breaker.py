@@ -147,12 +147,12 @@ class Breaker:
         waits_s = 0.0 if self.state == CLOSED else max(0.0, self._retry_at - time.monotonic())
         return Snapshot(self.state, self._storage.counter, waits_s)
 
-    def guard(self, counts: Failures = UpstreamUnavailable) -> Guard:
-        """`async with` around one attempt; exceptions of the classes `counts` are failures.
+    def guard(self, counts: Failures = UpstreamUnavailable, answers: Failures = ToolError) -> Guard:
+        """`async with` around one attempt; exceptions of the classes `counts` are failures, others of `answers` none.
 
         Raises `BreakerOpen` without running it; whatever the attempt raises passes through as it is.
         """
-        return Guard(self, counts)
+        return Guard(self, counts, answers)
 
     # --- for the exchange -----------------------------------------------------------------------------------------
 
@@ -247,11 +247,12 @@ class Breaker:
 class Guard:
     """One attempt behind a breaker; see `Breaker.guard`."""
 
-    __slots__ = ("_breaker", "_counts", "_era", "_probe")
+    __slots__ = ("_answers", "_breaker", "_counts", "_era", "_probe")
 
-    def __init__(self, breaker: Breaker, counts: Failures) -> None:
+    def __init__(self, breaker: Breaker, counts: Failures, answers: Failures) -> None:
         self._breaker = breaker
         self._counts = counts
+        self._answers = answers
         self._probe = False
         self._era = 0
 
@@ -270,7 +271,7 @@ class Guard:
         elif isinstance(error, self._counts):
             if not isinstance(error, BreakerOpen):  # of another upstream, further in: this one was not asked
                 breaker._record(self._era, failed=True)
-        elif isinstance(error, ToolError):
+        elif isinstance(error, self._answers):
             breaker._record(self._era, failed=False)  # a refusal is an answer
         if self._probe:
             breaker._end_probe()

@@ -6,10 +6,10 @@ and an error table. The loop that consumes the stream is written once, in `agent
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from agent.confirmation import Verdict
 from agent.errors import ModelError
@@ -41,13 +41,17 @@ class TurnFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One model call. `messages` end with the user's message or with the results of this turn's calls."""
+    """One model call. `messages` end with the user's message or with the results of this turn's calls.
+
+    `plain` asks for a history without calls and private state of earlier turns: the provider refused the full one.
+    """
 
     instructions: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     facts: TurnFacts
     deadline_s: float = 60.0
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +78,39 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Usage of this call."""
+    """Usage of this call. `input_tokens` count all that was read, the cached ones too."""
 
     input_tokens: int
     output_tokens: int
     estimated: bool = False
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """The text so far rests on this passage of the provider's own knowledge."""
+
+    document_id: str
+    section: str
+    start: int  # span in the text of this message, in characters
+    end: int
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The provider's private state for its next call, and which specialist it spoke as (None: does not know)."""
+    """The provider's private state for its next call, and which specialist it spoke as (None: does not know).
+
+    State is stored with the message and comes back, as `history.Step.state`, only to the provider of the same name. One
+    that is good for a single model only says which (`{"model": …}`), since the model behind a name may change.
+    """
 
     state: JsonObject | None = None
     specialist: str | None = None
 
 
-Chunk = Text | Reasoning | Call | Tokens | Note
+Chunk = Text | Reasoning | Call | Tokens | Note | Cited
 
 
 class Wire(Protocol):
@@ -106,23 +127,49 @@ class Wire(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model can do; data here, never a test of its name elsewhere."""
+    """What a model can do; data here, never a test of its name elsewhere. Each can be overridden in `models.yaml`."""
 
-    streams_tool_calls: bool = True
+    tools: bool = True
+    streams: bool = True
+    streams_tool_calls: bool = True  # False: a request with tools is not streamed
     parallel_tool_calls: bool = True
     reports_usage: bool = True
+    reasoning: bool = False  # thinks first; its thoughts go back to it where its wire has a place for them
+    prompt_caching: bool = False
+    guardrails: bool = False
     speaks_any_language: bool = True
     max_context_tokens: int = 128_000
+    max_output_tokens: int = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The configuration keys by which an operator mends what a provider complains of."""
+
+    key: str = "LLM_API_KEY"
+    url: str = "LLM_API_URL"
+    model: str = "LLM_MODEL"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a model can be used; if not, why and what to do. Neither names the key."""
+
+    ok: bool
+    cause: str
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One model behind one wire."""
 
-    name: Literal["offline", "openai", "local"] | str
+    name: str  # as configured; "offline" is the planner
     model: str
     wire: Wire
     render: Callable[[ModelRequest], Any]
     classify: Callable[[Exception], ModelError]
     raises: tuple[type[Exception], ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
+    kind: str = ""  # openai, local, ollama, bedrock, anthropic, bedrock_agent, langchain; the planner has none
+    probe: Callable[[], Awaitable[Probe]] | None = None  # is it there, does it take the key, does it know the model?

@@ -1,14 +1,10 @@
 """OpenAI Chat Completions over aiohttp: the request, the event stream, and the quirks of servers that speak it.
 
-Works against OpenAI, vLLM, llama.cpp and Ollama's compatible route. Retries once, before the first token only.
+Works against OpenAI, vLLM, llama.cpp, LM Studio and Ollama's compatible route.
 """
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import json
-import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,35 +12,12 @@ from typing import Any
 import aiohttp
 import orjson
 
-from agent.errors import ModelBusy, ModelError, ModelMisbehaved, ModelRejected, ModelTimeout, ModelUnavailable
-from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens
+from agent.providers.arguments import json_objects, read_arguments, split_names
+from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens, Where
+from agent.providers.http import HttpFault, HttpServer, NotTheApi, StreamBroken, lines, loads, text_of
 from agent.transcript import JsonObject, ToolCall
 
-MAX_LINE = 1_000_000
 MAX_ARGUMENTS = 100_000
-MAX_ERROR_BODY = 2_000
-RETRY_AFTER_LIMIT_S = 5.0
-
-
-class HttpFault(Exception):
-    """The server answered with an error status (or sent an error object in the stream, with the status it names)."""
-
-    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(f"HTTP {status}: {message}")
-        self.status = status
-        self.message = message
-        self.retry_after_s = retry_after_s
-
-
-class StreamBroken(Exception):
-    """The answer ended early, or was no Chat Completions answer."""
-
-
-class NotTheApi(Exception):
-    """Something answered that is no Chat Completions API (a web page, a proxy's greeting)."""
-
-
-LIBRARY_ERRORS: tuple[type[Exception], ...] = (HttpFault, StreamBroken, NotTheApi, aiohttp.ClientError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,112 +27,86 @@ class OpenAIConfig:
     base_url: str
     model: str
     api_key: str = field(default="", repr=False)
+    organization: str = ""
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 60.0  # between two pieces of the answer, and before the first
-
-    def url(self, path: str) -> str:
-        """The address of one endpoint."""
-        return f"{self.base_url.rstrip('/')}/{path}"
+    options: JsonObject = field(default_factory=dict)  # further members of each request's body (temperature, ...)
+    where: Where = field(default_factory=Where)
 
     @property
     def headers(self) -> dict[str, str]:
         """Of every request; servers that need no key get none."""
-        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        headers = {"accept": "text/event-stream"}
+        if self.api_key:
+            headers["authorization"] = f"Bearer {self.api_key}"
+        if self.organization:
+            headers["openai-organization"] = self.organization
+        return headers
 
 
 class ChatCompletionsWire:
-    """One server, one connection pool. Payloads are `{messages, tools}` as `agent.providers.openai` renders them."""
+    """One server. Payloads are `{messages, tools}` as `agent.providers.openai` renders them."""
 
-    def __init__(self, config: OpenAIConfig) -> None:
+    def __init__(self, config: OpenAIConfig, *, streams: bool = True, streams_tool_calls: bool = True) -> None:
         self._config = config
-        self._session: aiohttp.ClientSession | None = None
+        self._streams = streams
+        self._streams_tool_calls = streams_tool_calls
+        self._server = HttpServer(
+            config.base_url,
+            headers=config.headers,
+            secret=config.api_key,
+            connect_timeout_s=config.connect_timeout_s,
+            idle_timeout_s=config.idle_timeout_s,
+        )
         self._asks_usage = True
 
     async def stream(self, payload: JsonObject, *, deadline_s: float) -> AsyncIterator[Chunk]:
         """Send and yield chunks; raises one of `LIBRARY_ERRORS`."""
-        response = await self._open(payload, deadline_s)
+        response = await self._open(payload)
         async with response:
             reader = _Reader(known={t["function"]["name"] for t in payload.get("tools", ())})
             kind = response.content_type
             if kind == "application/json":
-                for chunk in reader.whole(_loads(await response.read())):
+                for chunk in reader.whole(loads(await response.read())):
                     yield chunk
             elif kind in ("text/event-stream", "text/plain", "application/octet-stream"):
                 async for line in _data_lines(response):
-                    for chunk in reader.delta(_loads(line)):
+                    for chunk in reader.delta(loads(line)):
                         yield chunk
             else:
                 raise NotTheApi(f"the answer is {kind}, no event stream")
             for chunk in reader.end(payload):
                 yield chunk
 
+    async def models(self) -> list[str]:
+        """The ids that `GET /models` lists; raises one of `LIBRARY_ERRORS`."""
+        body = await self._server.get("models")
+        try:
+            return [str(model["id"]) for model in body["data"]]
+        except (KeyError, TypeError) as error:
+            raise NotTheApi("GET /models does not answer with a list of models") from error
+
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._server.close()
 
-    async def _open(self, payload: JsonObject, deadline_s: float) -> aiohttp.ClientResponse:
-        """The response, its status checked; one more attempt for what may pass by itself."""
+    async def _open(self, payload: JsonObject) -> aiohttp.ClientResponse:
+        """The response, its status checked; asked again without `stream_options` by a server that knows none."""
         try:
             return await self._post(payload)
         except HttpFault as fault:
-            if fault.status in (400, 422) and self._asks_usage and "stream_options" in fault.message:
-                self._asks_usage = False
-                return await self._post(payload)
-            if fault.status != 429 and fault.status < 500:
+            if fault.status not in (400, 422) or not self._asks_usage or "stream_options" not in fault.message:
                 raise
-            delay_s = min(fault.retry_after_s or random.uniform(0.1, 0.5), RETRY_AFTER_LIMIT_S)
-            if delay_s > deadline_s / 2:
-                raise
-        except (aiohttp.ClientConnectionError, ConnectionError):
-            delay_s = min(random.uniform(0.1, 0.5), deadline_s / 2)
-        await asyncio.sleep(delay_s)
+        self._asks_usage = False
         return await self._post(payload)
 
     async def _post(self, payload: JsonObject) -> aiohttp.ClientResponse:
         config = self._config
-        body = {"model": config.model, "stream": True, **payload}
-        if self._asks_usage:
+        streams = self._streams and (self._streams_tool_calls or "tools" not in payload)
+        body = {"model": config.model, "stream": streams, **config.options, **payload}
+        if self._asks_usage and streams:
             body["stream_options"] = {"include_usage": True}
-        # A redirect would carry the key to wherever it points.
-        response = await self._open_session().post(
-            config.url("chat/completions"), data=orjson.dumps(body), headers=config.headers, allow_redirects=False
-        )
-        if response.status == 200:
-            return response
-        async with response:
-            raise HttpFault(response.status, await _error_text(response, config), _retry_after(response))
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            config = self._config
-            timeout = aiohttp.ClientTimeout(
-                total=None, sock_connect=config.connect_timeout_s, sock_read=config.idle_timeout_s
-            )
-            self._session = aiohttp.ClientSession(
-                timeout=timeout,
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
-                headers={"content-type": "application/json", "accept": "text/event-stream"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-
-async def get_models(config: OpenAIConfig) -> list[str]:
-    """The ids that `GET /models` lists; raises one of `LIBRARY_ERRORS`."""
-    timeout = aiohttp.ClientTimeout(total=config.connect_timeout_s * 2, sock_connect=config.connect_timeout_s)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(config.url("models"), headers=config.headers, allow_redirects=False) as response,
-    ):
-        if response.status != 200:
-            raise HttpFault(response.status, await _error_text(response, config))
-        try:
-            body = orjson.loads(await response.read())
-            return [str(model["id"]) for model in body["data"]]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise NotTheApi("GET /models does not answer with a list of models") from error
+        return await self._server.post("chat/completions", orjson.dumps(body))
 
 
 # --- the event stream -----------------------------------------------------------------------------------------------
@@ -167,33 +114,16 @@ async def get_models(config: OpenAIConfig) -> list[str]:
 
 async def _data_lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The `data:` of each event, up to `[DONE]`."""
-    rest = b""
-    async for piece in response.content.iter_any():
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_LINE:
-            raise StreamBroken(f"a line of more than {MAX_LINE} bytes")
-        for line in lines:
-            if line.startswith(b"data:"):
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    yield b'{"done": true}'
-                    return
-                if data:
-                    yield data
-            elif line[:1] in b"<{" and line.strip():
-                raise NotTheApi("the answer is no event stream")
-    if rest.startswith(b"data:") and (data := rest[5:].strip()) not in (b"", b"[DONE]"):
-        yield data
-
-
-def _loads(data: bytes) -> JsonObject:
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise StreamBroken("a piece of the answer is no JSON") from error
-    if not isinstance(body, dict):
-        raise StreamBroken("a piece of the answer is no JSON object")
-    return body
+    async for line in lines(response):
+        if line.startswith(b"data:"):
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                yield b'{"done": true}'
+                return
+            if data:
+                yield data
+        elif line[:1] in b"<{" and line.strip():
+            raise NotTheApi("the answer is no event stream")
 
 
 @dataclass(slots=True)
@@ -263,10 +193,7 @@ class _Reader:
         thinking = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(thinking, str):
             chunks.append(Reasoning(thinking))
-        content = message.get("content")
-        if isinstance(content, list):  # content parts
-            content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-        if content and isinstance(content, str):
+        if content := text_of(message.get("content")):
             self._characters += len(content)
             chunks.append(Text(content))
         for piece in message.get("tool_calls") or ():
@@ -306,7 +233,9 @@ class _Reader:
         usage = self._usage or {}
         given, made = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if isinstance(given, int) and isinstance(made, int):
-            return Tokens(given, made)
+            details = usage.get("prompt_tokens_details")
+            cached = details.get("cached_tokens") if isinstance(details, dict) else None
+            return Tokens(given, made, cache_read_tokens=cached if isinstance(cached, int) else 0)
         # About four characters a token, where a server does not count.
         written = self._characters + sum(partial.size for partial in self._partials.values())
         return Tokens(len(orjson.dumps(payload)) // 4, -(-written // 4), estimated=True)
@@ -317,133 +246,15 @@ def _finished(partial: _Partial, known: set[str]) -> list[Call]:
     if partial.given is not None:
         return [Call(ToolCall(partial.id, partial.name, partial.given))]
     text = "".join(partial.arguments)
-    names = _split_names(partial.name, known)
+    names = split_names(partial.name, known)
     if len(names) > 1:
-        objects = _objects(text)
+        objects = json_objects(text)
         if len(objects) == len(names):
             return [Call(ToolCall(partial.id if n == 0 else "", name, objects[n])) for n, name in enumerate(names)]
         if len(set(names)) > 1:
             return [Call(ToolCall(partial.id, partial.name, {}), "several calls run together; send them one by one")]
     args, problem = read_arguments(text)
     return [Call(ToolCall(partial.id, names[0] if names else partial.name, args), problem)]
-
-
-def _split_names(name: str, known: set[str]) -> list[str]:
-    """The known names that a name consists of; empty when it does not."""
-    if name in known:
-        return [name]
-    for each in sorted(known, key=len, reverse=True):
-        if name.startswith(each) and (rest := _split_names(name[len(each) :], known)):
-            return [each, *rest]
-    return []
-
-
-def _objects(text: str) -> list[JsonObject]:
-    decoder, at, found = json.JSONDecoder(strict=False), 0, []
-    try:
-        while at < len(text):
-            body, at = decoder.raw_decode(text, at)
-            found.append(body)
-            while at < len(text) and text[at].isspace():
-                at += 1
-    except (ValueError, RecursionError):
-        return []
-    return [body for body in found if isinstance(body, dict)]
-
-
-def read_arguments(text: str) -> tuple[JsonObject, str | None]:
-    """The arguments of a call, and what is wrong with them.
-
-    Repaired is only what leaves no doubt: fences, a trailing comma, raw line breaks in texts, JSON in a JSON string, a
-    Python dict. Arguments that were cut off are an error: what is missing cannot be known.
-    """
-    body = text.strip()
-    if body.startswith("```"):
-        body = body.strip("`").removeprefix("json").strip()
-    if body in ("", "null"):
-        return {}, None
-    parsed = _parse(body)
-    if isinstance(parsed, str):
-        parsed = _parse(parsed.strip())
-    if not isinstance(parsed, dict):
-        return {}, "the arguments are no JSON object"
-    try:
-        orjson.dumps(parsed)
-    except TypeError:  # keys that are no text, numbers without end, half characters
-        return {}, "the arguments hold what JSON cannot"
-    return parsed, None
-
-
-def _parse(body: str) -> Any:
-    for candidate in (body, body.replace(",}", "}").replace(",]", "]")):
-        try:
-            return json.loads(candidate, strict=False)
-        except (ValueError, RecursionError):
-            continue
-    try:
-        return ast.literal_eval(body) if body.startswith("{") else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-
-
-# --- errors ---------------------------------------------------------------------------------------------------------
-
-
-async def _error_text(response: aiohttp.ClientResponse, config: OpenAIConfig) -> str:
-    """The server's own words, cut and without our key."""
-    text = (await response.content.read(MAX_ERROR_BODY)).decode("utf-8", "replace")
-    try:
-        body = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        body = None
-    if isinstance(body, dict) and body.get("error"):
-        error = body["error"]
-        text = str(error.get("message") if isinstance(error, dict) else error)
-    text = " ".join(text.split())[:300]
-    return text.replace(config.api_key, "***") if config.api_key else text
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    try:
-        return max(0.0, float(response.headers.get("retry-after", "")))
-    except ValueError:
-        return None
-
-
-_KEY_HINT = "The model server refuses our key. Whoever runs this service should check LLM_API_KEY."
-_MODEL_HINT = "The model server does not know this model or address. Check LLM_MODEL, and that LLM_API_URL ends in /v1."
-_STATUS: dict[int, tuple[type[ModelError], str | None]] = {
-    401: (ModelRejected, _KEY_HINT),
-    403: (ModelRejected, _KEY_HINT),
-    404: (ModelRejected, _MODEL_HINT),
-    408: (ModelTimeout, None),
-    413: (ModelRejected, "This conversation has become too long for the model. Please start a new one."),
-    429: (ModelBusy, "The assistant is very busy just now. Please try again in a moment."),
-    504: (ModelTimeout, None),
-}
-
-
-def classify(error: Exception) -> ModelError:
-    """What an error of the wire means. The text is for logs and names no key."""
-    match error:
-        case HttpFault(status=status):
-            if status in (400, 422) and "context" in error.message.lower():
-                status = 413
-            kind, hint = _STATUS.get(status, (ModelUnavailable if status >= 500 else ModelRejected, None))
-            return kind(str(error), user_hint=hint)
-        case NotTheApi():
-            return ModelRejected(str(error), user_hint=_MODEL_HINT)
-        case StreamBroken():
-            return ModelUnavailable(str(error))
-        case TimeoutError():
-            return ModelTimeout("the model server was silent for too long")
-        case aiohttp.InvalidURL():
-            return ModelRejected("LLM_API_URL is no address", user_hint=_MODEL_HINT)
-        case aiohttp.ClientPayloadError() | aiohttp.ClientConnectionError() | OSError():
-            return ModelUnavailable(f"the model server cannot be reached: {type(error).__name__}")
-        case aiohttp.ClientError():
-            return ModelMisbehaved(f"not HTTP as it should be: {type(error).__name__}")
-    return ModelError(str(error))
 
 
 _STREAM_STATUS = {"rate_limit": 429, "insufficient_quota": 429, "invalid_request": 400, "authentication": 401}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from agent.providers.base import Probe
 from backend.cli.serve import StartError, complain, listen
 from backend.settings import Settings, SettingsError, load_settings
 
@@ -159,10 +160,14 @@ async def _model(settings: Settings) -> Finding:
     name = f"model ({settings.llm_provider})"
     if settings.llm_provider == "offline":
         return Finding(name, True, "the offline planner needs nothing")
-    from agent.providers.openai import probe
-    from backend.app import model_config
+    from backend.agent_folder import load_agent
+    from backend.app import make_provider
 
-    found = await probe(model_config(settings))
+    provider = make_provider(settings, load_agent(settings))
+    try:
+        found = await provider.probe() if provider.probe else Probe(True, "nothing to ask")
+    finally:
+        await provider.wire.close()
     return Finding(name, found.ok, found.cause, found.fix and f"{found.fix} Until then: LLM_PROVIDER=offline.")
 
 

@@ -250,12 +250,15 @@ async def _model_trouble(settings: Settings) -> str:
     refuse the start."""
     if settings.llm_provider == "offline":
         return ""
-    from agent.providers.openai import probe
-    from backend.app import model_config
+    from agent.providers.base import Probe
+    from backend.agent_folder import load_agent
+    from backend.app import make_provider
 
+    provider = make_provider(settings, load_agent(settings))
     try:
-        async with asyncio.timeout(PROBE_S):
-            found = await probe(model_config(settings))
+        async with asyncio.timeout(PROBE_S), AsyncExitStack() as stack:
+            stack.push_async_callback(provider.wire.close)
+            found = await provider.probe() if provider.probe else Probe(True, "")
     except TimeoutError:
         return f"it did not say within {PROBE_S:.0f} s whether it can answer. `outcrop doctor` looks closer."
     return "" if found.ok else f"{found.cause}. {found.fix}"

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -362,7 +362,7 @@ async def through(h: Harness, executor: Executor, ledger: MemoryLedger, prepared
     """Put a thing there through the ledger, as the agent does after a yes."""
     ctx = h.context()
     given = TurnInput("acme", UUID(h.conversation_id), uuid4(), uuid4(), "yes", (), (), ctx, ledger, clients=h.client)
-    turn = Turn(DEFINITION, cast(Any, None), in_one(executor), given, TurnWork(), lambda _: "chitchat")
+    turn = Turn(DEFINITION, None, in_one(executor), given, TurnWork(), lambda _: "chitchat")
     return await run_effect(turn, prepared, _effect(h, prepared))
 
 

@@ -10,9 +10,10 @@ import pytest
 from aiohttp import web
 
 from agent.errors import ModelBusy, ModelError, ModelRejected, ModelTimeout, ModelUnavailable
-from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens
-from agent.providers.openai import OpenAIConfig, openai, probe
-from agent.providers.openai_wire import LIBRARY_ERRORS, ChatCompletionsWire, classify
+from agent.providers.base import Call, Chunk, Probe, Reasoning, Text, Tokens
+from agent.providers.http import LIBRARY_ERRORS, classify
+from agent.providers.openai import OpenAIConfig, openai
+from agent.providers.openai_wire import ChatCompletionsWire
 from tests.doubles.model_server import Answer, ModelServer, call_answer, delta, events, model_server, piece, status
 
 KEY = "sk-do-not-show-me"
@@ -165,17 +166,6 @@ async def test_refusals_are_typed_and_never_show_the_key(code: int, kind: type[M
     assert KEY not in str(caught.value) + caught.value.user_hint
 
 
-async def test_what_may_pass_is_tried_once_more_before_the_first_token() -> None:
-    """Busy or broken once, then an answer; a mistake of ours is not repeated."""
-    good = events(delta("Hi."), delta(finish="stop"), USAGE)
-    for code in (429, 500, 503):
-        assert (await chunks_of(status(code), good))[0] == Text("Hi.")
-    async with model_server(status(400)) as server:
-        with pytest.raises(ModelRejected):
-            await ask(server)
-    assert len(server.requests) == 1
-
-
 async def test_a_server_without_stream_options_is_asked_without() -> None:
     """An unknown field is left out the second time."""
     unknown = status(400, {"error": {"message": "unknown field: stream_options"}})
@@ -250,6 +240,16 @@ async def test_closing_the_stream_closes_the_connection() -> None:
         await stream.aclose()  # type: ignore[attr-defined]
         await asyncio.wait_for(gone.wait(), 5)
         await wire.close()
+
+
+async def probe(config: OpenAIConfig) -> Probe:
+    """What a provider finds out about its server."""
+    provider = openai(config)
+    assert provider.probe
+    try:
+        return await provider.probe()
+    finally:
+        await provider.wire.close()
 
 
 async def test_probe_says_cause_and_fix() -> None:

@@ -9,6 +9,7 @@ from agent.events import TextDelta, ToolFinished, TurnCompleted, TurnEvent, Turn
 from agent.graph import run_turn
 from agent.ports import Decision, TurnWork
 from agent.providers.base import Provider
+from agent.routing.plan import only
 from tests.doubles.world import World
 
 DEFINITION = AgentDefinition(load_agent_file("scheduling"))
@@ -62,7 +63,8 @@ class Talk:
     async def say(self, text: str, decision: Decision | None = None) -> Reply:
         """One turn, to its end."""
         given, work = self.world.turn(text, decision), TurnWork()
-        stream = run_turn(self.definition, self.provider, self.world.toolbox, given, work, lambda text: "chitchat")
+        plan = only(self.provider)
+        stream = run_turn(self.definition, plan, self.world.toolbox, given, work, lambda text: "chitchat")
         events = [event async for event in stream]
         assert [event.seq for event in events] == list(range(len(events)))
         self.world.keep(given, work)

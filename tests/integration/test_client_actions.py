@@ -24,6 +24,7 @@ from agent.events import ClientActionRequired, TextDelta, ToolFinished
 from agent.graph import run_turn
 from agent.ports import Decision, TurnInput, TurnWork
 from agent.providers.base import Chunk, ModelRequest
+from agent.routing.plan import only
 from agent.transcript import ToolMessage
 from backend.clock import RealClock
 from backend.conversations.answer import Answer, answer
@@ -87,7 +88,7 @@ async def device(folder: Path, timeout_s: float = 30.0) -> AsyncIterator[Agent]:
     async with opened(replace(plain, file=file, groups=groups, folder=folder), around) as (toolbox, definition):
 
         def run(turn: TurnInput, work: TurnWork) -> Any:
-            return run_turn(definition, provider, toolbox, turn, work, lambda _: "chitchat")
+            return run_turn(definition, only(provider), toolbox, turn, work, lambda _: "chitchat")
 
         yield Agent(run, toolbox)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import cast
 from uuid import UUID
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from agent.definition import load_definition
 from agent.effects import effect_key, run_effect
 from agent.ports import EffectKey, TurnInput, TurnWork
-from agent.providers.base import Provider
 from agent.transcript import ToolCall
 from agent.turn import Turn
 from backend.records.database import Database
@@ -59,7 +57,7 @@ class Counted:
             tools=context,
             ledger=TurnLedger(self.db, ALICE, conversation_id, lease),
         )
-        turn = Turn(load_definition(), cast(Provider, None), self.toolbox, given, TurnWork(), lambda _: "notes")
+        turn = Turn(load_definition(), None, self.toolbox, given, TurnWork(), lambda _: "notes")
         args = {"project_id": "410001", "note_text": f"note {n}"}
         prepared = await self.toolbox.prepare("add_note", args, context)
         return turn, prepared, effect_key(turn, ToolCall(f"c{n}", "add_note", args), args, None)

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, cast
+from typing import Any
 
 import boto3
 import psutil
@@ -28,7 +28,7 @@ from botocore.config import Config
 
 from agent.definition import load_definition
 from agent.ports import TurnInput, TurnWork
-from agent.providers.base import Call, Provider
+from agent.providers.base import Call
 from agent.tool_call import run_proposed
 from agent.transcript import ToolCall
 from agent.turn import Turn
@@ -73,7 +73,7 @@ def a_turn(toolbox: Any, definition: Any) -> Turn:
     from uuid import uuid4
 
     given = TurnInput("default", uuid4(), uuid4(), uuid4(), "find hinges", (), (), context(), MemoryLedger())
-    return Turn(definition, cast(Provider, None), toolbox, given, TurnWork(), lambda _: "information")
+    return Turn(definition, None, toolbox, given, TurnWork(), lambda _: "information")
 
 
 async def in_process(calls: int) -> dict[str, float]:

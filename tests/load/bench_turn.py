@@ -19,6 +19,7 @@ from langgraph.types import Command
 from agent.graph import State, run_turn
 from agent.ports import TurnWork
 from agent.providers.base import Chunk, Tokens
+from agent.routing.plan import only
 from agent.transcript import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from tests.doubles.scripted_model import Scene, calls, says, scripted
 from tests.doubles.talk import DEFINITION
@@ -55,7 +56,8 @@ async def cpu_ms(turns: int, once: Callable[[], Awaitable[Any]]) -> float:
 async def a_turn(world: World, *scenes: Scene) -> None:
     """One whole turn."""
     provider, _ = scripted(*scenes)
-    stream = run_turn(DEFINITION, provider, world.toolbox, world.turn("monday?"), TurnWork(), lambda _: "chitchat")
+    given, plan = world.turn("monday?"), only(provider)
+    stream = run_turn(DEFINITION, plan, world.toolbox, given, TurnWork(), lambda _: "chitchat")
     async for _ in stream:
         pass
 

@@ -24,6 +24,7 @@ from agent.planner.planner import Planner, _Step, view
 from agent.planner.reading import Reader
 from agent.ports import TurnInput, TurnWork
 from agent.providers.base import ModelRequest, TurnFacts
+from agent.routing.plan import only
 from agent.transcript import UserMessage
 from tests.doubles.world import NOW, World
 from tests.integration.simulated_office import TOOLBOX, Office
@@ -209,7 +210,7 @@ class Conversation:
         self._asked.clear()
         given: TurnInput = self._world.turn(text)
         work = TurnWork()
-        async for _ in run_turn(self._definition, self._provider, TOOLBOX, given, work, lambda _: "chitchat"):
+        async for _ in run_turn(self._definition, only(self._provider), TOOLBOX, given, work, lambda _: "chitchat"):
             pass
         self._world.keep(given, work)
 

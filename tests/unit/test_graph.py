@@ -12,6 +12,7 @@ from agent.events import ConfirmationRequired, ToolFinished, ToolRequested, Tool
 from agent.graph import run_turn
 from agent.ports import Decision, Earlier, EffectKey, TurnWork
 from agent.providers.base import Call, ModelRequest, Note, Text, Tokens
+from agent.routing.plan import only
 from agent.transcript import AssistantMessage, ToolCall, ToolMessage
 from tests.doubles.scripted_model import calls, says, scripted
 from tests.doubles.talk import DEFINITION, Talk
@@ -368,7 +369,7 @@ async def test_a_cancelled_turn_finishes_its_effect_and_leaves_a_whole_record() 
     given, work = talk.world.turn("yes"), TurnWork()
 
     async def consume() -> None:
-        async for _ in run_turn(DEFINITION, provider, talk.world.toolbox, given, work, lambda _: "chitchat"):
+        async for _ in run_turn(DEFINITION, only(provider), talk.world.toolbox, given, work, lambda _: "chitchat"):
             pass
 
     task = asyncio.create_task(consume())

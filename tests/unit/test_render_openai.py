@@ -35,12 +35,12 @@ def test_a_turn_with_a_call() -> None:
     )
     assert messages[0] == {"role": "user", "content": "hi"}
     assert messages[1]["tool_calls"][0] == {
-        "id": "c1",
+        "id": "call00001",
         "type": "function",
         "function": {"name": "list_projects", "arguments": '{"status":"open"}'},
     }
     content = messages[2]["content"]
-    assert messages[2]["tool_call_id"] == "c1"
+    assert messages[2]["tool_call_id"] == "call00001"
     assert content.startswith("<data>")
     assert content.count("</data>") == 1
     assert orjson.loads(content.removeprefix("<data>").removesuffix("</data>"))["note"].startswith("</data>")
@@ -99,7 +99,7 @@ def test_a_broken_history_is_made_whole() -> None:
         "assistant",
     ]
     assert messages[0]["content"] == "one\n\n(no text)"
-    assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == ["c1", "c2", "c1_2"]
+    assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == ["call00001", "call00002", "call00003"]
     assert "stopped" in messages[2]["content"]
     assert messages[1]["content"] is None
 

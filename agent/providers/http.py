@@ -1,0 +1,249 @@
+"""What the wires of all HTTP providers share: one pool of connections per server, lines of a stream, errors.
+
+A request is sent once. Whether it is sent again, there or elsewhere, is decided in `agent.model_call`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from agent.errors import (
+    ContextExceeded,
+    HistoryRejected,
+    ModelBusy,
+    ModelError,
+    ModelMisbehaved,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+)
+from agent.providers.base import Where
+from agent.transcript import JsonObject
+
+MAX_LINE = 1_000_000
+MAX_ERROR_BODY = 4_000
+
+
+class HttpFault(Exception):
+    """The server answered with an error status (or sent an error in the stream, with the status it stands for)."""
+
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None, code: str = "") -> None:
+        super().__init__(f"HTTP {status}{f' {code}' if code else ''}: {message}")
+        self.status = status
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.code = code
+
+
+class StreamBroken(Exception):
+    """The answer ended early, or cannot be read."""
+
+
+class NotTheApi(Exception):
+    """Something answered that is no such API (a web page, a proxy's greeting)."""
+
+
+LIBRARY_ERRORS: tuple[type[Exception], ...] = (HttpFault, StreamBroken, NotTheApi, aiohttp.ClientError, OSError)
+
+
+class HttpServer:
+    """One model server and our connections to it, opened at the first request."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        secret: str = "",
+        connect_timeout_s: float = 5.0,
+        idle_timeout_s: float = 60.0,
+    ) -> None:
+        """`secret` is cut out of whatever the server says; the idle time-out is between two pieces of an answer."""
+        self.base_url = base_url.rstrip("/")
+        self._headers = {"content-type": "application/json", **(headers or {})}
+        self._secret = secret
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
+        """A response with status 200, to be closed by whoever gets it; raises one of `LIBRARY_ERRORS`."""
+        # A redirect would carry the key to wherever it points.
+        response = await self._open().post(f"{self.base_url}/{path}", data=body, headers=headers, allow_redirects=False)
+        if response.status == 200:
+            return response
+        async with response:
+            raise await self._fault(response)
+
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> JsonObject:
+        """A JSON object; raises one of `LIBRARY_ERRORS`."""
+        url = f"{self.base_url}/{path}"
+        async with self._open().get(url, headers=headers, allow_redirects=False) as response:
+            if response.status != 200:
+                raise await self._fault(response)
+            try:
+                body = orjson.loads(await response.content.read(MAX_LINE))
+            except orjson.JSONDecodeError as error:
+                raise NotTheApi(f"GET /{path} does not answer with JSON") from error
+        if not isinstance(body, dict):
+            raise NotTheApi(f"GET /{path} does not answer with a JSON object")
+        return body
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def _fault(self, response: aiohttp.ClientResponse) -> HttpFault:
+        text = (await response.content.read(MAX_ERROR_BODY)).decode("utf-8", "replace")
+        code = response.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2]
+        message, named = error_of(text)
+        if self._secret:
+            message = message.replace(self._secret, "***")
+        return HttpFault(response.status, message, _retry_after(response), code or named)
+
+
+def error_of(text: str) -> tuple[str, str]:
+    """The server's own words in one line, and the code it gives, out of an error's body in any of the usual forms."""
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        body = None
+    code = ""
+    if isinstance(body, dict):
+        inner = body.get("error") or body
+        if isinstance(inner, dict):
+            text = str(inner.get("message") or inner.get("Message") or text)
+            code = str(inner.get("code") or inner.get("type") or inner.get("__type") or "")
+        else:
+            text = str(inner)
+    return " ".join(text.split())[:300], code
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    except ValueError:
+        return None
+
+
+# --- streams of lines -----------------------------------------------------------------------------------------------
+
+
+async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The lines of a body as they arrive, the last one too if nothing ends it; `StreamBroken` for one without end."""
+    rest = b""
+    async for piece in response.content.iter_any():
+        *whole, rest = (rest + piece).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise StreamBroken(f"a line of more than {MAX_LINE} bytes")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+def loads(data: bytes) -> JsonObject:
+    """A piece of a stream, which has to be a JSON object."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise StreamBroken("a piece of the answer is no JSON") from error
+    if not isinstance(body, dict):
+        raise StreamBroken("a piece of the answer is no JSON object")
+    return body
+
+
+# --- what errors mean -----------------------------------------------------------------------------------------------
+
+_TOO_LONG = ("context", "too long", "too many tokens", "maximum number of tokens", "prompt is too", "input is too")
+_BUSY_HINT = "The assistant is very busy just now. Please try again in a moment."
+
+
+def classify(error: Exception, where: Where = Where()) -> ModelError:
+    """What an error of a wire means. The text is for logs and names no key."""
+    match error:
+        case HttpFault():
+            return _refusal(error, where)
+        case NotTheApi():
+            return ModelRejected(str(error), user_hint=_model_hint(where))
+        case StreamBroken():
+            return ModelUnavailable(str(error))
+        case TimeoutError():
+            return ModelTimeout("the model server was silent for too long")
+        case aiohttp.InvalidURL():
+            return ModelRejected(f"{where.url} is no address", user_hint=_model_hint(where))
+        case aiohttp.ClientPayloadError() | aiohttp.ClientConnectionError() | OSError():
+            return ModelUnavailable(f"the model server cannot be reached: {type(error).__name__}")
+        case aiohttp.ClientError():
+            return ModelMisbehaved(f"not HTTP as it should be: {type(error).__name__}")
+    return ModelError(str(error))
+
+
+def _refusal(fault: HttpFault, where: Where) -> ModelError:
+    words = fault.message.lower()
+    match fault.status:
+        case 401 | 403:
+            return ModelRejected(str(fault), user_hint=_key_hint(where))
+        case 404:
+            return ModelRejected(str(fault), user_hint=_model_hint(where))
+        case 413:
+            return ContextExceeded(str(fault))
+        case 400 | 422 if any(part in words for part in _TOO_LONG):
+            return ContextExceeded(str(fault))
+        case 400 | 422:
+            return HistoryRejected(str(fault))
+        case 408 | 504:
+            return ModelTimeout(str(fault))
+        case 429:
+            return ModelBusy(str(fault), user_hint=_BUSY_HINT, retry_after_s=fault.retry_after_s)
+        case status if status >= 500:
+            return ModelUnavailable(str(fault))
+    return ModelRejected(str(fault))
+
+
+def _key_hint(where: Where) -> str:
+    return f"The model server refuses our key. Whoever runs this service should check {where.key}."
+
+
+def _model_hint(where: Where) -> str:
+    return (
+        f"The model server does not know this model or address. Whoever runs this service should check {where.model} "
+        f"and {where.url}."
+    )
+
+
+def unusable(error: Exception, base_url: str, where: Where, *, has_key: bool) -> tuple[str, str]:
+    """Cause and fix of an error that a probe met; neither names the key."""
+    match error:
+        case HttpFault(status=401 | 403):
+            given = "the key" if has_key else "a request without a key"
+            return f"{base_url} refuses {given} ({error.status})", f"Set {where.key} to a valid key."
+        case HttpFault():
+            return f"{base_url} answers {error.status}", f"Check {where.url}."
+        case NotTheApi():
+            return f"{base_url}: {error}", f"Check {where.url}."
+    return f"{base_url} cannot be reached ({type(error).__name__})", f"Start the model server, or check {where.url}."
+
+
+def text_of(value: Any) -> str:
+    """A text, or the texts of content parts, however a server sends them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(part.get("text") or "" for part in value if isinstance(part, dict))
+    return ""

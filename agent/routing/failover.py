@@ -1,0 +1,62 @@
+"""What follows when a model fails: another try, another model, the planner, or the error."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from agent.errors import ContextExceeded, HistoryRejected, ModelBusy, ModelError, ModelUnavailable
+from agent.routing.plan import Candidate, Plan, error_class
+
+RETRY_AFTER_LIMIT_S = 5.0
+PAUSE_S = (0.1, 0.5)
+
+
+class NotAsked(ModelUnavailable):
+    """Not sent: the circuit of this provider is open."""
+
+
+@dataclass(slots=True)
+class Tried:
+    """What has been tried for one message. Each of the remedies is used once, so that every chain ends."""
+
+    plain: bool = False  # with a history that any provider takes
+    shorter: bool = False  # with half the conversation
+    again: bool = False  # the same provider, after a pause
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The next try."""
+
+    candidate: Candidate
+    wait_s: float = 0.0
+
+
+def following(plan: Plan, current: Candidate, error: ModelError, tried: Tried, remaining_s: float) -> Next | None:
+    """Who is asked next after `current` failed with `error`; None when nobody is. Marks the remedy in `tried`."""
+    if remaining_s <= 0 or current.arm == "degraded":
+        return None
+    if isinstance(error, HistoryRejected) and not tried.plain:
+        tried.plain = True
+        return Next(current)
+    position = next(n for n, candidate in enumerate(plan.candidates) if candidate is current)
+    other = plan.after(position, error_class(error))
+    if other is not None:
+        tried.plain = tried.shorter = False
+        return Next(plan.candidates[other])
+    if isinstance(error, ContextExceeded) and not tried.shorter:
+        tried.shorter = True
+        return Next(current)
+    if plan.degraded is not None and plan.is_down:
+        return Next(plan.degraded)
+    if isinstance(error, ModelBusy | ModelUnavailable) and not isinstance(error, NotAsked) and not tried.again:
+        tried.again = True
+        wait_s = _pause_s(error)
+        return Next(current, wait_s) if wait_s <= remaining_s / 2 else None
+    return None
+
+
+def _pause_s(error: ModelError) -> float:
+    asked = error.retry_after_s if isinstance(error, ModelBusy) else None
+    return min(asked or random.uniform(*PAUSE_S), RETRY_AFTER_LIMIT_S)
