@@ -12,19 +12,23 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 import redis
 
 from tests import throwaway_stores
 from tests.loopback import refuse_beyond_loopback
 from tests.throwaway_stores import REDIS_DATABASES, StoreUrls
+
+if TYPE_CHECKING:
+    from tests.doubles.model_service import ModelService
 
 T = TypeVar("T")
 FOLDER_VARIABLE = "OUTCROP_TEST_STORES"
@@ -175,3 +179,21 @@ def redis_url(store_urls: StoreUrls, worker_name: str) -> Iterator[str]:
         client.flushdb()
         yield url
         client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def model_service_port() -> Iterator[int]:
+    """The scripted model server of this worker, started when the first test asks for it."""
+    from tests.doubles.model_service import model_service_process
+
+    with model_service_process() as port:
+        yield port
+
+
+@pytest_asyncio.fixture
+async def models(model_service_port: int) -> AsyncIterator["ModelService"]:
+    """The scripted model server; `await models.lane(...)` is a test's own part of it."""
+    from tests.doubles.model_service import connected
+
+    async with connected(model_service_port) as service:
+        yield service
