@@ -7,25 +7,19 @@ wrong default. Here a call is sent once; only a throttled one, which was never r
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials, RefreshableCredentials
-from botocore.session import get_session
 from yarl import URL
 
 from tools.errors import OutcomeUncertain, RateLimited, UpstreamUnavailable
+from tools.executors.aws import AwsError, AwsService
 from tools.executors.config import ExecutorError
 
 MAX_PAYLOAD_BYTES = 6_291_456
 CONNECT_S = 3.0
-STARTS_AT_ONCE = 4
 THROTTLE_PAUSES_S = (0.2, 0.6)
 UNREACHABLE = "The system that does this cannot be reached at the moment."
 NO_ANSWER = "The system that does this did not answer."
@@ -46,47 +40,28 @@ class LambdaWire:
         self, function: str, *, region: str | None = None, endpoint_url: str | None = None, connections: int = 256
     ) -> None:
         self.function = function
-        self._region = region or _region_of(function)
-        self._endpoint = endpoint_url
+        self._aws = AwsService("lambda", region=region or _region_of(function), endpoint_url=endpoint_url)
         self._connections = connections
         self._http: aiohttp.ClientSession | None = None
-        self._credentials: Any = None
         self._url = URL()
-        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def open(self) -> None:
         """Find region, endpoint and credentials by AWS's usual chain; `ExecutorError` says what is missing."""
-        await asyncio.to_thread(self._configure)
+        try:
+            await self._aws.open()
+        except AwsError as error:
+            raise ExecutorError(f"function {self.function}: {error}") from error
+        path = f"/2015-03-31/functions/{quote(self.function, safe='')}/invocations"
+        self._url = URL(self._aws.url + path, encoded=True)
         # A connection a call: 200 calls that wait at once hold 200 sockets and no thread.
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=50.0)
         self._http = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S), trust_env=False
         )
 
-    def _configure(self) -> None:
-        session = get_session()
-        region = self._region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        endpoint = (
-            self._endpoint or os.environ.get("AWS_ENDPOINT_URL_LAMBDA") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        )
-        if not endpoint and not region:
-            raise ExecutorError(f"function {self.function}: no region; set `region`, or AWS_REGION")
-        self._region = region or "us-east-1"
-        self._credentials = _credentials(session, URL(endpoint))
-        if not endpoint:
-            if self._credentials is None:
-                raise ExecutorError(
-                    f"function {self.function}: no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or run where a role is attached"
-                )
-            found = session.get_component("endpoint_resolver").construct_endpoint("lambda", self._region)
-            endpoint = f"https://{found['hostname']}" if found else f"https://lambda.{self._region}.amazonaws.com"
-        path = f"/2015-03-31/functions/{quote(self.function, safe='')}/invocations"
-        self._url = URL(endpoint.rstrip("/") + path, encoded=True)
-
     def move(self, endpoint_url: str) -> None:
         """Call it there, once it is opened."""
-        self._endpoint = endpoint_url
+        self._aws.move(endpoint_url)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -110,10 +85,10 @@ class LambdaWire:
     async def _invoke(self, payload: bytes, limit: int) -> Invoked:
         if self._http is None:
             raise UpstreamUnavailable(UNREACHABLE)
-        async with self._starting:
-            headers = await self._signed(payload)
-            # Signing takes a fraction of a millisecond; two hundred in a row would hold up everything else.
-            await asyncio.sleep(0)
+        try:
+            headers = await self._aws.signed("POST", str(self._url), payload, {"content-type": "application/json"})
+        except AwsError as error:
+            raise UpstreamUnavailable(UNREACHABLE) from error
         try:
             async with self._http.post(self._url, data=payload, headers=headers, allow_redirects=False) as response:
                 body = await _read(response, limit)
@@ -124,35 +99,6 @@ class LambdaWire:
             raise UpstreamUnavailable(UNREACHABLE) from failure
         except (aiohttp.ClientError, OSError, TimeoutError) as failure:
             raise OutcomeUncertain(NO_ANSWER) from failure
-
-    async def _signed(self, payload: bytes) -> dict[str, str]:
-        headers = {"content-type": "application/json", "host": self._url.authority}
-        credentials = await self._frozen()
-        if credentials is None:  # a stand-in that wants none
-            return headers
-        request = AWSRequest("POST", str(self._url), headers=headers, data=payload)
-        SigV4Auth(credentials, "lambda", self._region).add_auth(request)
-        return dict(request.headers.items())
-
-    async def _frozen(self) -> Any:
-        held = self._credentials
-        if held is None:
-            return None
-        # A refresh asks a server, and waits for it.
-        if isinstance(held, RefreshableCredentials) and held.refresh_needed():
-            held = await asyncio.to_thread(held.get_frozen_credentials)
-        else:
-            held = held.get_frozen_credentials()
-        return Credentials(held.access_key, held.secret_key, held.token)
-
-
-def _credentials(session: Any, endpoint: URL) -> Any:
-    """By AWS's chain; for a stand-in on this machine from the environment alone: it needs none, and the chain ends in
-    a server that is only found in AWS, which takes seconds to miss."""
-    if endpoint.host in ("127.0.0.1", "localhost", "::1"):
-        key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
-        return Credentials(key, secret) if key and secret else None
-    return session.get_credentials()
 
 
 def _region_of(function: str) -> str | None:
