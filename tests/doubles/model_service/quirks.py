@@ -25,6 +25,7 @@ class Quirk(StrEnum):
     ID_REPEATED = "id_repeated"
     ID_TOO_LONG = "id_too_long"
     ID_ODD = "id_odd"
+    ID_DOTTED = "id_dotted"
     ID_IN_EACH_PIECE = "id_in_each_piece"
     ARGUMENTS_AS_OBJECT = "arguments_as_object"
     ARGUMENTS_SPLIT_IN_ESCAPE = "arguments_split_in_escape"
@@ -70,6 +71,7 @@ WIRES_OF: dict[Quirk, Sequence[str]] = {
     Quirk.ID_REPEATED: ("openai", "bedrock", "anthropic"),
     Quirk.ID_TOO_LONG: _CHAT,
     Quirk.ID_ODD: _CHAT,
+    Quirk.ID_DOTTED: _CHAT,
     Quirk.ID_IN_EACH_PIECE: _CHAT,
     Quirk.ARGUMENTS_AS_OBJECT: _CHAT,
     Quirk.ARGUMENTS_SPLIT_IN_ESCAPE: ("openai", "bedrock", "anthropic"),
@@ -176,7 +178,9 @@ def _call(call: Call, n: int, quirks: Quirks) -> Call:
     if Quirk.ID_TOO_LONG in quirks:
         call = replace(call, id=f"call_{n}_" + "x" * 80)
     if Quirk.ID_ODD in quirks:
-        call = replace(call, id=f"functions/{call.name} #{n}|é")
+        call = replace(call, id=f"call_{n}|fc_{n}")
+    if Quirk.ID_DOTTED in quirks:
+        call = replace(call, id=f"functions.{call.name}:{n}")
     if Quirk.ARGUMENTS_CUT_OFF in quirks:
         call = replace(call, raw_arguments=call.arguments[: max(1, len(call.arguments) * 2 // 3)])
     if Quirk.ARGUMENTS_EMPTY in quirks:

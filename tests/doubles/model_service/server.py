@@ -147,11 +147,20 @@ class ModelServer:
         elif ask.streamed:
             kind, events = form.stream_type, list(form.stream(reply, ask))
         else:
-            kind, events = "application/json", [Event(orjson.dumps(form.whole(reply, ask)), content=True)]
+            kind, (reply, events) = "application/json", _halves(reply, orjson.dumps(form.whole(reply, ask)))
         plan = Plan(reply, events, form.fault_event(fault))
         _remember(lane, form, reply, ask)
         with _counted(lane):
             return await _write(plan, kind, ask, request)
+
+
+def _halves(reply: Reply, body: bytes) -> tuple[Reply, list[Event]]:
+    """An answer that is not streamed: it is cut off, or falls silent, at its beginning or in its middle."""
+    middle = len(body) // 2
+    faults = {
+        name: min(after, 1) for name in ("cut_after", "hang_after") if (after := getattr(reply, name)) is not None
+    }
+    return replace(reply, **faults), [Event(body[:middle], content=True), Event(body[middle:])]
 
 
 class Plan:
@@ -199,6 +208,8 @@ async def _write(plan: Plan, kind: str, ask: Ask, request: web.Request) -> web.S
     reply, size = plan.reply, plan.reply.write_size
     await asyncio.sleep(reply.delay_first_s)
     response = web.StreamResponse(headers={"content-type": kind, **_agent_headers(ask)})
+    if not ask.streamed:
+        response.content_length = sum(len(event.data) for event in plan.events)
     await response.prepare(request)
     for step, data in plan.steps():
         match step:
