@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, cast
 
 import orjson
@@ -42,6 +43,14 @@ class Step:
 
 
 @dataclass(slots=True)
+class Aside:
+    """A question of the runtime's own, and the answer, which nobody is shown."""
+
+    request: ModelRequest
+    text: str = ""
+
+
+@dataclass(slots=True)
 class _Attempt:
     """One try of one candidate, as it goes."""
 
@@ -50,6 +59,7 @@ class _Attempt:
     first_token_s: float | None = None
     tokens: Tokens | None = None
     step: Step = field(default_factory=Step)
+    aside: Aside | None = None
 
 
 async def call_model(turn: Turn, rules: Rules) -> Step:
@@ -71,6 +81,25 @@ async def call_model(turn: Turn, rules: Rules) -> Step:
             await _go_on(turn, mark, error, then)
 
 
+async def ask_aside(turn: Turn, request: ModelRequest) -> str:
+    """Put a question of the runtime's own to the model of this turn; the text of the answer.
+
+    Counted like any call, and asked of the next candidate when one fails. Raises `ModelError` or `BudgetSpent`.
+    """
+    turn.model_calls += 1
+    tried = Tried()
+    while True:
+        aside = Aside(request)
+        try:
+            await _ask(turn, None, tried, aside)
+            return aside.text
+        except ModelError as error:
+            then = following(turn.plan, turn.asked_now, error, tried, turn.remaining_s)
+            if then is None or not then.candidate.provider.capabilities.reads_prose:
+                raise
+            await _go_on(turn, turn.mark(), error, then)
+
+
 async def _go_on(turn: Turn, mark: Mark, error: ModelError, then: Next) -> None:
     """Prepare the next try, and tell whoever follows when it is another model's or begins the message anew."""
     restarts, changes = turn.void(mark), then.candidate is not turn.candidate
@@ -90,12 +119,13 @@ async def _go_on(turn: Turn, mark: Mark, error: ModelError, then: Next) -> None:
         await asyncio.sleep(then.wait_s)
 
 
-async def _ask(turn: Turn, rules: Rules, tried: Tried) -> Step:
-    """One try of the candidate whose turn it is, counted in and out."""
-    attempt = _Attempt(turn.asked_now)
+async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | None = None) -> Step:
+    """One try of the candidate whose turn it is, counted in and out. `rules` guard what is shown; None: nothing is."""
+    attempt = _Attempt(turn.asked_now, aside=aside)
     plan, candidate = turn.plan, attempt.candidate
     provider = candidate.provider
-    request = fit(_request(turn), provider.capabilities, tried)
+    asked = _request(turn) if aside is None else aside.request
+    request = fit(asked, provider.capabilities, tried, turn.definition.file.limits.result_chars)
     reserved_usd = 0.0
     if plan.purse is not None:
         reserved_usd = candidate.price.of(expected(request, provider.capabilities))
@@ -108,25 +138,24 @@ async def _ask(turn: Turn, rules: Rules, tried: Tried) -> Step:
                 await around.enter_async_context(candidate.gate.passing(max(turn.remaining_s, 0.1)))
             attempt.began = time.perf_counter()
             await _stream(turn, rules, attempt, request)
-        _observe(turn, attempt, "ok")
+        _observe(turn, attempt, tried, "ok")
         return attempt.step
-    except NotAsked:
-        raise
     except ModelError as error:
         if isinstance(error, ModelBusy) and candidate.gate is not None:
             candidate.gate.throttled(error.retry_after_s)
-        _observe(turn, attempt, error_class(error))
+        _observe(turn, attempt, tried, error_class(error), asked=not isinstance(error, NotAsked))
         raise
     finally:
         if plan.purse is not None:
             await plan.purse.settle(reserved_usd, candidate.price.of(attempt.tokens) if attempt.tokens else 0.0)
 
 
-async def _stream(turn: Turn, rules: Rules, attempt: _Attempt, request: ModelRequest) -> None:
+async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: ModelRequest) -> None:
     provider, step = attempt.candidate.provider, attempt.step
     turn.emit(ModelStarted, provider=provider.name, model=provider.model, step=turn.model_calls)
     payload = provider.render(request)
-    guard = StreamGuard(rules, turn.text)
+    guard = StreamGuard(rules, turn.text) if rules else None
+    take = partial(_take, turn, attempt, guard) if guard else partial(_take_aside, turn, attempt)
     now = asyncio.get_running_loop().time()
     remaining_s = max(turn.remaining_s, 0.1)
     silent_s = min(remaining_s, attempt.candidate.first_token_s or remaining_s)
@@ -137,7 +166,7 @@ async def _stream(turn: Turn, rules: Rules, attempt: _Attempt, request: ModelReq
                 if attempt.first_token_s is None and not isinstance(chunk, Tokens | Note):
                     attempt.first_token_s = time.perf_counter() - attempt.began
                     patience.reschedule(now + remaining_s)
-                _take(turn, attempt, guard, chunk)
+                take(chunk)
     except TimeoutError as error:
         silent = attempt.first_token_s is None
         raise ModelTimeout("no answer in time" if silent else "the answer did not end in time") from error
@@ -145,6 +174,8 @@ async def _stream(turn: Turn, rules: Rules, attempt: _Attempt, request: ModelReq
         raise provider.classify(error) from error
     finally:
         turn.work.model_ms += (time.perf_counter() - attempt.began) * 1000
+    if guard is None:
+        return
     turn.say(guard.finish())
     step.tail, step.withheld = guard.tail, guard.withheld
     step.calls += [Call(ToolCall("", name, args)) for name, args in guard.calls]
@@ -162,7 +193,9 @@ async def _guarded(breaker: Breaker) -> AsyncIterator[None]:
         raise NotAsked(f"{breaker.name} failed repeatedly and is left alone for a while") from error
 
 
-def _observe(turn: Turn, attempt: _Attempt, outcome: Literal["ok"] | ErrorClass) -> None:
+def _observe(
+    turn: Turn, attempt: _Attempt, tried: Tried, outcome: Literal["ok"] | ErrorClass, *, asked: bool = True
+) -> None:
     candidate, tokens = attempt.candidate, attempt.tokens or Tokens(0, 0)
     turn.plan.observe(
         ModelCall(
@@ -176,6 +209,9 @@ def _observe(turn: Turn, attempt: _Attempt, outcome: Literal["ok"] | ErrorClass)
             input_tokens=tokens.input_tokens,
             output_tokens=tokens.output_tokens,
             cost_usd=candidate.price.of(tokens),
+            in_canary=turn.plan.in_canary,
+            instead_of=tried.instead_of,
+            asked=asked,
         )
     )
 
@@ -240,6 +276,17 @@ def _take(turn: Turn, attempt: _Attempt, guard: StreamGuard, chunk: Chunk) -> No
             end=chunk.end,
             score=chunk.score,
         )
+
+
+def _take_aside(turn: Turn, attempt: _Attempt, chunk: Chunk) -> None:
+    """Handle one chunk of an answer that nobody is shown: its text, and what it cost."""
+    if isinstance(chunk, Tokens):
+        attempt.tokens = chunk
+        _count(turn, chunk, attempt.candidate.price.of(chunk))
+    elif isinstance(chunk, Text) and attempt.aside is not None:
+        attempt.aside.text += chunk.text.replace("\0", "")
+        if len(attempt.aside.text) > MAX_REPLY_CHARS:
+            raise ModelMisbehaved("the model does not stop writing")
 
 
 def _count(turn: Turn, tokens: Tokens, cost_usd: float) -> None:

@@ -23,6 +23,7 @@ class Tried:
     plain: bool = False  # with a history that any provider takes
     shorter: bool = False  # with half the conversation
     again: bool = False  # the same provider, after a pause
+    instead_of: str = ""  # the provider that another one took over from
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,22 @@ def following(plan: Plan, current: Candidate, error: ModelError, tried: Tried, r
     other = plan.after(position, error_class(error))
     if other is not None:
         tried.plain = tried.shorter = False
-        return Next(plan.candidates[other])
+        return _taking_over(plan.candidates[other], current, tried)
     if isinstance(error, ContextExceeded) and not tried.shorter:
         tried.shorter = True
         return Next(current)
     if plan.degraded is not None and plan.is_down:
-        return Next(plan.degraded)
+        return _taking_over(plan.degraded, current, tried)
     if isinstance(error, ModelBusy | ModelUnavailable) and not isinstance(error, NotAsked) and not tried.again:
         tried.again = True
         wait_s = _pause_s(error)
         return Next(current, wait_s) if wait_s <= remaining_s / 2 else None
     return None
+
+
+def _taking_over(candidate: Candidate, current: Candidate, tried: Tried) -> Next:
+    tried.instead_of = current.provider.name
+    return Next(candidate)
 
 
 def _pause_s(error: ModelError) -> float:

@@ -113,6 +113,9 @@ class ModelCall:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    in_canary: bool = False  # its conversation is; then the call of another arm saves a message of the canary's
+    instead_of: str = ""  # the provider that failed before with the same message
+    asked: bool = True  # False: its circuit was open, and nothing was sent
 
 
 def _unobserved(_: ModelCall) -> None:
@@ -136,6 +139,11 @@ class Plan:
             if error in candidate.takes_over and not candidate.is_open:
                 return index
         return None
+
+    @property
+    def in_canary(self) -> bool:
+        """Whether its conversation is in a canary's share."""
+        return self.candidates[0].arm == "canary"
 
     @property
     def is_down(self) -> bool:
