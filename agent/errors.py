@@ -17,7 +17,8 @@ OutcropError
 │   ├── ModelTimeout          no answer in time
 │   ├── ModelRejected         the provider refused the request (wrong key, unknown model)
 │   │   ├── HistoryRejected   it refused the form of the conversation, or another part of the request's body
-│   │   └── ContextExceeded   the conversation is longer than the model can read
+│   │   ├── ContextExceeded   the conversation is longer than the model can read
+│   │   └── NotOnTape         answers are replayed, and this call was not recorded
 │   └── ModelMisbehaved       unusable output, also after being asked again
 ├── BudgetSpent               what may be spent on models (a turn, a person, a day) is spent
 └── StoreUnavailable          Postgres or Redis cannot be reached
@@ -172,6 +173,12 @@ class ContextExceeded(ModelRejected):
 
     code = "context_exceeded"
     user_hint = "This conversation has become too long for the model. Please start a new one."
+
+
+class NotOnTape(ModelRejected):
+    """Answers are replayed from a recording that does not hold this call."""
+
+    code = "not_on_tape"
 
 
 class ModelMisbehaved(ModelError):
