@@ -1,29 +1,59 @@
 """What of a conversation a model is shown: whole turns, the newest first, as many as it can read.
 
-Pure: the transcript itself is never cut.
+Turns that were summed up are left to their summary, and of a long tool result the beginning is shown. Pure: the
+transcript itself is never cut.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
+from agent.long_results import READ, cut
 from agent.providers.base import Capabilities, ModelRequest, Tokens
 from agent.providers.prompt import result_text, system_text
 from agent.routing.failover import Tried
-from agent.transcript import AssistantMessage, Message, ToolMessage, UserMessage
+from agent.transcript import AssistantMessage, Message, SummaryMessage, ToolMessage, UserMessage
+from tools.contract import ToolSpec
 
-# About four bytes of text are a token, in any script; what frames a message or a call is some more.
-BYTES_PER_TOKEN = 4
+# A token is about so many characters. Rather too many: a provider that finds the conversation too long says so and is
+# asked again with less of it, but a turn that was left out for nothing is missed by nobody except the person.
+ASCII_CHARS, OTHER_CHARS, CJK_CHARS = 4, 3, 1.5
+_CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
+# What frames a message, a call or a tool, in tokens.
 FRAME_TOKENS = 8
-TOOL_TOKENS = 150
+RESULT_CHARS = 16_000
+# Of a result that has to shrink further, this much is always shown.
+LEAST_RESULT_CHARS = 1_000
 
 
-def fit(request: ModelRequest, capabilities: Capabilities, tried: Tried) -> ModelRequest:
-    """The request with as many of its newest turns as the model can read, the present one always among them."""
-    room = capabilities.max_context_tokens - capabilities.max_output_tokens - _fixed(request)
-    messages = _newest(request.messages, room // 2 if tried.shorter else room)
-    return replace(request, messages=messages, plain=tried.plain)
+def fit(
+    request: ModelRequest, capabilities: Capabilities, tried: Tried, result_chars: int = RESULT_CHARS
+) -> ModelRequest:
+    """The request as this model is to read it.
+
+    It has as many of the newest turns as there is room for, the present one always among them; where that alone is too
+    big, its tool results shrink. Results of more than `result_chars` characters are cut, and then a tool to read on in
+    them is offered. A summary takes the place of the turns it covers.
+    """
+    if not capabilities.reads_prose:
+        said = tuple(m for m in request.messages if not isinstance(m, SummaryMessage))
+        return replace(request, messages=said, plain=tried.plain)
+    turns, summary = uncovered(request.messages)
+    facts = replace(request.facts, summary=summary) if summary else request.facts
+    shown = [_cut(turn, result_chars, capabilities) for turn in turns]
+    whole = replace(request, messages=tuple(chain.from_iterable(shown)), facts=facts, plain=tried.plain)
+    room = capabilities.max_context_tokens - capabilities.max_output_tokens - _fixed(whole)
+    if tried.shorter:
+        room = min(room, sum(map(size, whole.messages))) // 2
+    kept = _newest(shown, room)
+    if kept:
+        kept[-1] = _shrunk(turns[-1], kept[-1], room, result_chars, capabilities)
+    messages, known = tuple(chain.from_iterable(kept)), set(map(id, request.messages))
+    was_cut = capabilities.tools and any(id(message) not in known for message in messages)
+    return replace(whole, messages=messages, tools=(*request.tools, READ) if was_cut else request.tools)
 
 
 def expected(request: ModelRequest, capabilities: Capabilities) -> Tokens:
@@ -35,38 +65,79 @@ def expected(request: ModelRequest, capabilities: Capabilities) -> Tokens:
 def size(message: Message) -> int:
     """Of a message, in tokens, estimated."""
     match message:
-        case UserMessage(text=text):
-            return FRAME_TOKENS + _tokens(text)
         case ToolMessage():
             return FRAME_TOKENS + _tokens(result_text(message.result))
         case AssistantMessage():
             calls = sum(FRAME_TOKENS + _tokens(call.name) + _tokens(str(call.args)) for call in message.tool_calls)
             return FRAME_TOKENS + _tokens(message.text) + calls
+    return FRAME_TOKENS + _tokens(message.text)
 
 
-def _newest(messages: tuple[Message, ...], room: int) -> tuple[Message, ...]:
-    turns = _turns(messages)
-    begin = len(messages) - len(turns[-1]) if turns else 0
-    room -= sum(map(size, messages[begin:]))
-    for turn in reversed(turns[:-1]):
-        room -= sum(map(size, turn))
-        if room < 0:
-            break
-        begin -= len(turn)
-    return messages[begin:]
-
-
-def _turns(messages: Sequence[Message]) -> list[Sequence[Message]]:
+def turns_of(messages: Sequence[Message]) -> list[Sequence[Message]]:
     """The messages, parted before each of the person's."""
     starts = [n for n, message in enumerate(messages) if isinstance(message, UserMessage)]
-    if not starts or starts[0] != 0:
+    if messages and (not starts or starts[0] != 0):
         starts.insert(0, 0)
-    return [messages[a:b] for a, b in zip(starts, [*starts[1:], len(messages)], strict=True)] if messages else []
+    return [messages[a:b] for a, b in zip(starts, [*starts[1:], len(messages)], strict=True)]
+
+
+def uncovered(messages: Sequence[Message]) -> tuple[list[Sequence[Message]], str]:
+    """The turns that no summary covers, and the latest summary, which covers all before them ("": there is none)."""
+    turns = turns_of(messages)
+    for position in range(len(turns) - 1, -1, -1):
+        for message in reversed(turns[position]):
+            if isinstance(message, SummaryMessage):
+                said = [_without_summaries(turn) for turn in turns[max(0, position - message.keeps) :]]
+                return [turn for turn in said if turn], message.text
+    return turns, ""
+
+
+def _without_summaries(turn: Sequence[Message]) -> Sequence[Message]:
+    return [message for message in turn if not isinstance(message, SummaryMessage)]
+
+
+def _cut(turn: Sequence[Message], limit: int, capabilities: Capabilities) -> list[Message]:
+    return [cut(m, limit, readable=capabilities.tools) if isinstance(m, ToolMessage) else m for m in turn]
+
+
+def _newest(turns: list[list[Message]], room: int) -> list[list[Message]]:
+    """The last of the turns and, as far as there is room, those before it."""
+    begin = len(turns)
+    while begin > 0 and ((room := room - sum(map(size, turns[begin - 1]))) >= 0 or begin == len(turns)):
+        begin -= 1
+    return turns[begin:]
+
+
+def _shrunk(
+    turn: Sequence[Message], shown: list[Message], room: int, limit: int, capabilities: Capabilities
+) -> list[Message]:
+    """A turn that is shown so, with its results cut further if it is too big: the longest first."""
+    while limit > LEAST_RESULT_CHARS and sum(map(size, shown)) > room:
+        limit = max(limit // 2, LEAST_RESULT_CHARS)
+        shown = _cut(turn, limit, capabilities)
+    return shown
 
 
 def _fixed(request: ModelRequest) -> int:
-    return FRAME_TOKENS + _tokens(system_text(request)) + TOOL_TOKENS * len(request.tools)
+    return FRAME_TOKENS + _tokens(system_text(request)) + sum(map(_tool_size, request.tools))
+
+
+def _tool_size(spec: ToolSpec) -> int:
+    known = _TOOLS.get(id(spec))
+    if known is None or known[0] is not spec:
+        if len(_TOOLS) > 1_000:
+            _TOOLS.clear()
+        text = f"{spec.name} {spec.description} {spec.parameters}"
+        known = _TOOLS[id(spec)] = spec, FRAME_TOKENS + _tokens(text)
+    return known[1]
+
+
+# Specs live as long as the process and are the same in every turn.
+_TOOLS: dict[int, tuple[ToolSpec, int]] = {}
 
 
 def _tokens(text: str) -> int:
-    return (len(text) if text.isascii() else len(text.encode())) // BYTES_PER_TOKEN
+    if text.isascii():
+        return len(text) // ASCII_CHARS
+    plain, dense = len(text.encode("ascii", "ignore")), len(_CJK.findall(text))
+    return int(plain / ASCII_CHARS + (len(text) - plain - dense) / OTHER_CHARS + dense / CJK_CHARS)

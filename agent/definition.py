@@ -18,11 +18,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent.long_results import READ
 from agent.wording import GatedWording, Translation, Wording, language_of
 from tools.contract import ToolSpec
 from tools.executors.config import ActionGroups, ToolConfig
+from tools.toolbox import DuplicateTool
 
 DEFINITIONS = Path(__file__).parent / "definitions"
+# While summing up fails, so many turns more wait for it.
+WAITING_TURNS = 8
 
 
 class GatedAction(BaseModel):
@@ -60,7 +64,24 @@ class Limits(BaseModel):
     tool_calls: int = 8
     deadline_s: float = 90.0
     pending_minutes: int = 30
-    history_turns: int = 20
+    history_turns: int = Field(20, ge=1)
+    result_chars: int = Field(16_000, ge=1_000, description="of a longer tool result, models see the beginning")
+    faulty_steps: int = Field(3, ge=1, description="so often a model may make calls that no schema allows")
+
+
+class Summary(BaseModel):
+    """Older turns are summed up as soon as there are more than `after_turns`; the last `keep_turns` stay whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after_turns: int = Field(ge=2, le=200)
+    keep_turns: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Summary:
+        if self.keep_turns >= self.after_turns:
+            raise ValueError(f"keep_turns must be less than after_turns ({self.after_turns})")
+        return self
 
 
 class AgentFile(BaseModel):
@@ -89,6 +110,7 @@ class AgentFile(BaseModel):
     )
     never_say: tuple[str, ...] = Field(default=(), description="patterns of sentences that a model may never say")
     limits: Limits = Limits()
+    summary: Summary | None = None
     phrases: dict[str, str] = Field(description="what the runtime itself says; Jinja templates")
 
     @model_validator(mode="after")
@@ -98,6 +120,12 @@ class AgentFile(BaseModel):
         if bare := [pattern for pattern in patterns if not any(stem in pattern for stem in self.claim_stems)]:
             raise ValueError(f"no claim stem for {bare}")
         return self
+
+    @property
+    def turns_loaded(self) -> int:
+        """How many earlier turns a turn has to know: those that models are shown, or that wait to be summed up."""
+        waiting = self.summary.after_turns + WAITING_TURNS if self.summary else 0
+        return max(self.limits.history_turns, waiting)
 
 
 # How a tool is restated that the definition has no words for: what its document says it does, and with what.
@@ -138,7 +166,15 @@ class AgentDefinition:
         return str(named or self.file.default_specialist)
 
     def with_wording(self, tools: Sequence[tuple[ToolSpec, ToolConfig]]) -> AgentDefinition:
-        """This definition, with the words that its groups give to these tools, or plain ones."""
+        """This definition, with the words that its groups give to these tools, or plain ones.
+
+        Raises `DuplicateTool` where one has the name of the runtime's own tool.
+        """
+        if clash := next((spec for spec, _ in tools if spec.name == READ.name), None):
+            raise DuplicateTool(
+                f"{READ.name}: the group {clash.group} has a tool of this name, which is the runtime's own; "
+                "give the group a prefix, or rename the tool"
+            )
         file = self.file
         gated, stems = dict(file.gated), set(file.claim_stems)
         for spec, config in tools:

@@ -1,7 +1,7 @@
 """The agent's loop as a graph: settle what the person decided, think, act, think again, close.
 
-    START ─► settle ─► think ◄──► act
-                         └──► close ◄┘
+    START ─► settle ─► (sum up) ─► think ◄──► act
+                                     └──► close ◄┘
 
 Nodes share one mutable `Turn`; the graph decides only who is next. No checkpointer: the transcript is the state, and
 effects are kept by the ledger. Rules that hold whatever the model does: `docs/decisions/`.
@@ -29,6 +29,7 @@ from agent.model_call import Step, call_model, finish_text
 from agent.pending import ask_for_yes, receipt, views
 from agent.ports import PendingAction, TurnInput, TurnWork
 from agent.routing.plan import Plan
+from agent.summary import is_due, sum_up
 from agent.tool_call import LoopStopped, run_confirmed, run_proposed, runtime_calls
 from agent.turn import Turn
 from tools.contract import Toolbox, ToolError
@@ -115,9 +116,15 @@ async def _through_graph(turn: Turn) -> None:
     await GRAPH.ainvoke(state, {"recursion_limit": 100})
 
 
-async def settle(state: State) -> None:
+async def settle(state: State) -> Command[str]:
     """What the person decided comes first."""
     await settle_pending(state["turn"])
+    return Command(goto=_answering(state["turn"]))
+
+
+async def recall(state: State) -> None:
+    """Before the answer, older turns are summed up."""
+    await sum_up(state["turn"])
 
 
 async def settle_pending(turn: Turn) -> None:
@@ -258,9 +265,12 @@ async def act(state: State) -> Command[str]:
     turn = state["turn"]
     calls, turn.calls = turn.calls, []
     turn.hints.clear()
+    refused = _refused(turn)
     try:
         for proposal in calls:
             await run_proposed(turn, proposal)
+        if _refused(turn) > refused and not turn.proposed:
+            _count_faulty(turn)
     except LoopStopped as loop:
         turn.note("loop_stopped", call=str(loop))
         _give_up(turn, "the same call again", always=True)
@@ -270,6 +280,17 @@ async def act(state: State) -> Command[str]:
             _give_up(turn, str(limit))
         return Command(goto="close")
     return Command(goto="close" if turn.proposed else "think")
+
+
+def _refused(turn: Turn) -> int:
+    return sum(record.status == "refused" for record in turn.work.calls)
+
+
+def _count_faulty(turn: Turn) -> None:
+    """What was wrong has been said to the model; one that never gets it right is not asked for ever."""
+    turn.faulty_steps += 1
+    if turn.faulty_steps > turn.definition.file.limits.faulty_steps:
+        raise LoopStopped("calls that no schema allows, again and again")
 
 
 async def close(state: State) -> None:
@@ -353,16 +374,17 @@ def _give_up(turn: Turn, reason: str, *, always: bool = False) -> None:
 
 def _compile() -> Any:
     graph = StateGraph(State)
-    graph.add_node("settle", settle)
+    graph.add_node("settle", settle, destinations=("recall", "think"))
+    graph.add_node("recall", recall)
     graph.add_node("think", think, destinations=("think", "act", "close", END))
     graph.add_node("act", act, destinations=("think", "close"))
     graph.add_node("close", close)
-    graph.add_conditional_edges(START, lambda state: _first(state["turn"]), ["settle", "think"])
-    graph.add_edge("settle", "think")
+    graph.add_conditional_edges(START, lambda state: _first(state["turn"]), ["settle", "recall", "think"])
+    graph.add_edge("recall", "think")
     graph.add_edge("close", END)
     compiled = graph.compile()
     # A turn goes straight in at its first node: START as a step of its own costs a quarter of the loop.
-    compiled.input_channels = ["turn", "rules", *(_entry(compiled, node) for node in ("settle", "think"))]
+    compiled.input_channels = ["turn", "rules", *(_entry(compiled, node) for node in ("settle", "recall", "think"))]
     return compiled
 
 
@@ -374,7 +396,12 @@ def _entry(graph: Any, node: str) -> str:
 
 def _first(turn: Turn) -> str:
     """Where a turn begins: without anything to settle, at once with the model."""
-    return "settle" if turn.open or turn.given.decision else "think"
+    return "settle" if turn.open or turn.given.decision else _answering(turn)
+
+
+def _answering(turn: Turn) -> str:
+    """Where the answer begins."""
+    return "recall" if is_due(turn) else "think"
 
 
 GRAPH = _compile()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from agent.dates import DateError, TimeError, parse_day, parse_time
 from agent.effects import effect_key, run_effect, unbroken
 from agent.errors import TurnLimit
 from agent.events import ToolRequested, ToolStarted, ToolStatus
+from agent.long_results import READ, read_on
 from agent.pending import open_pending
 from agent.ports import PendingAction
 from agent.providers.base import Call
@@ -73,12 +75,14 @@ def _check(turn: Turn, proposal: Call) -> tuple[ToolSpec, JsonObject]:
     call = proposal.call
     spec = turn.specs.get(call.name)
     if spec is None:
-        raise UnknownTool("There is no such tool here.")
+        near = get_close_matches(call.name, turn.specs, n=1, cutoff=0.75)
+        raise UnknownTool("There is no such tool here.", **({"did_you_mean": near[0]} if near else {}))
     if proposal.error is not None:
         raise InvalidArguments("The arguments could not be read.", errors=[{"field": "", "message": proposal.error}])
     properties = spec.parameters.get("properties", {})
     if surplus := [name for name in call.args if name not in properties]:
-        errors = [{"field": name, "message": "is not an argument of this tool; leave it out"} for name in surplus]
+        takes = f"it takes: {', '.join(properties) or 'nothing'}"
+        errors = [{"field": n, "message": f"is not an argument of this tool; leave it out, {takes}"} for n in surplus]
         raise InvalidArguments("Some arguments cannot be given.", errors=errors)
     return spec, _normalised(call.args, properties, turn.given.tools.clock.now().date())
 
@@ -161,6 +165,9 @@ def _texts(node: Any) -> Iterator[str]:
 
 
 async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
+    if spec is READ:
+        _read_on(turn, call)
+        return
     signature = _signature(call.name, call.args)
     try:
         prepared = await turn.toolbox.prepare(call.name, call.args, turn.tools)
@@ -181,6 +188,22 @@ async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
         await unbroken(_run_effect(turn, call, prepared, None))
     else:
         await _run_read(turn, call, prepared, signature)
+
+
+def _read_on(turn: Turn, call: ToolCall) -> None:
+    """The runtime's own tool: more of a long result, out of this conversation. No executor has a part in it."""
+    signature, started = _signature(call.name, call.args), (datetime.now(UTC), time.perf_counter())
+    try:
+        result = read_on(turn.messages, call.args, turn.definition.file.limits.result_chars)
+    except InvalidArguments as error:
+        _refuse(turn, call, error)
+        _remember(turn, signature, "refused", error.result().data, "")
+        return
+    except ToolError as error:
+        result = error.result()
+    turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=call.args)
+    turn.record_call(call, result.status, result.data, started=started)
+    _remember(turn, signature, result.status, result.data, READ.effect)
 
 
 def _needs_yes(turn: Turn, spec: ToolSpec, args: JsonObject) -> bool:

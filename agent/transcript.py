@@ -1,7 +1,7 @@
 """The conversation in our own, provider-neutral form.
 
-Three kinds of message. A turn appends to the transcript and never rewrites it. Providers render it to their own
-history; what they send back is stored in this form only.
+Three kinds of message, and the summary that stands for old ones. A turn appends to the transcript and never rewrites
+it. Providers render it to their own history; what they send back is stored in this form only.
 """
 
 from __future__ import annotations
@@ -57,7 +57,19 @@ class ToolMessage:
     role: Literal["tool"] = "tool"
 
 
-Message = UserMessage | AssistantMessage | ToolMessage
+@dataclass(frozen=True, slots=True)
+class SummaryMessage:
+    """What was said before the `keeps` turns that precede the turn in which this stands, summed up by a model.
+
+    Nobody said it: models read it in place of those turns, as data; people and guards never do.
+    """
+
+    text: str
+    keeps: int
+    role: Literal["summary"] = "summary"
+
+
+Message = UserMessage | AssistantMessage | ToolMessage | SummaryMessage
 
 
 def to_json(message: Message) -> JsonObject:
@@ -86,6 +98,8 @@ def to_json(message: Message) -> JsonObject:
                 "args": message.args,
                 "ok": message.ok,
             }
+        case SummaryMessage(text=text, keeps=keeps):
+            return {"role": "summary", "text": text, "keeps": keeps}
 
 
 def from_json(body: JsonObject) -> Message:
@@ -108,5 +122,7 @@ def from_json(body: JsonObject) -> Message:
                 args=body.get("args", {}),
                 ok=body.get("ok", True),
             )
+        case "summary":
+            return SummaryMessage(text=body["text"], keeps=body["keeps"])
         case role:
             raise ValueError(f"unknown message role {role!r}")

@@ -12,6 +12,7 @@ from typing import Any
 from agent.confirmation import Verdict
 from agent.definition import AgentDefinition
 from agent.events import TextDelta, ToolFinished, ToolStatus, TurnEvent
+from agent.long_results import READ
 from agent.ports import CallRecord, PendingAction, PendingChange, TurnInput, TurnWork
 from agent.providers.base import Call, Provider
 from agent.routing.plan import Candidate, Plan
@@ -76,7 +77,7 @@ class Turn:
         earlier = [m.text for m in reversed(given.history) if isinstance(m, UserMessage)]
         self.wording = definition.wording_for([given.text, *earlier])
         self.tool_list = toolbox.specs(definition.action_groups, given.tools.identity)
-        self.specs: dict[str, ToolSpec] = {spec.name: spec for spec in self.tool_list}
+        self.specs: dict[str, ToolSpec] = {spec.name: spec for spec in (*self.tool_list, READ)}
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
         self.started = time.perf_counter()
         self.tools = replace(
@@ -94,6 +95,7 @@ class Turn:
         self.seen: dict[str, Seen] = {}
         self.calls: list[Call] = []  # proposed by the last step, not run yet
         self.model_calls = 0
+        self.faulty_steps = 0  # how often the model made calls that no schema allows
         self.correction: str | None = None
         self.corrected = False  # one re-ask a turn
         self.usage_estimated = False
@@ -298,7 +300,7 @@ class Turn:
         if not used and self.verdict and self.verdict.kind in ("confirm", "decline", "hold", "amend"):
             used = [pending.tool for pending in self.given.pending]
         for tool in used:
-            if spec := self.specs.get(tool):
+            if (spec := self.specs.get(tool)) and spec is not READ:
                 return self.definition.specialist_of(spec.group)
         return self.classify(self.given.text) or file.default_specialist
 

@@ -46,7 +46,7 @@ def offline(definition: AgentDefinition) -> Provider:
         wire=_PlannerWire(_planner(definition)),
         render=lambda request: request,
         classify=_classify,
-        capabilities=Capabilities(reports_usage=False, speaks_any_language=False),
+        capabilities=Capabilities(reports_usage=False, speaks_any_language=False, reads_prose=False),
     )
 
 

@@ -37,6 +37,7 @@ class TurnFacts:
     pending: tuple[PendingFacts, ...] = ()  # still open after the user's message was judged
     verdict: Verdict | None = None  # how code judged the user's message; None when nothing was pending
     correction: str | None = None  # why the previous attempt of this turn was withheld; set on a re-ask
+    summary: str = ""  # of turns that are not among the messages any more; may quote whatever was said in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Capabilities:
     prompt_caching: bool = False
     guardrails: bool = False
     speaks_any_language: bool = True
+    reads_prose: bool = True  # False: it works on the results themselves, so none is cut and nothing is summed up
     max_context_tokens: int = 128_000
     max_output_tokens: int = 4_096
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, UserMessage
+from agent.transcript import AssistantMessage, JsonObject, Message, SummaryMessage, ToolCall, ToolMessage, UserMessage
 
 STOPPED: JsonObject = {"ok": False, "code": "stopped", "user_hint": "This call was not carried out."}
 NO_TEXT = "(no text)"
@@ -100,6 +100,8 @@ def _with_answers(
     for position, message in enumerate(messages):
         if isinstance(message, ToolMessage):
             answers.setdefault(message.call_id, message)
+            continue
+        if isinstance(message, SummaryMessage):  # among the facts, see `agent.context.fit`
             continue
         if current is not None:
             yield *current, answers

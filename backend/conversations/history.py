@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from uuid import UUID
 
-from agent.transcript import Message
+from agent.transcript import Message, SummaryMessage, UserMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,15 @@ class Recent:
     def messages(self) -> tuple[Message, ...]:
         """All messages in order."""
         return tuple(chain.from_iterable(self.turns))
+
+
+def newest(turns: tuple[tuple[Message, ...], ...], most: int) -> tuple[tuple[Message, ...], ...]:
+    """The last `most` turns. A summary that stands in none of them comes before them, by itself, and is no turn."""
+    whole = tuple(turn for turn in turns if any(isinstance(message, UserMessage) for message in turn))[-most:]
+    if any(isinstance(message, SummaryMessage) for turn in whole for message in turn):
+        return whole
+    summaries = [message for turn in turns for message in turn if isinstance(message, SummaryMessage)]
+    return ((summaries[-1],), *whole) if summaries else whole
 
 
 class RecentTurns:

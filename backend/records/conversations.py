@@ -115,11 +115,14 @@ async def conversations(
 async def messages(
     db: Database, caller: Principal, conversation_id: UUID, after: int, limit: int
 ) -> list[StoredMessage]:
-    """Up to `limit` messages numbered above `after`; empty also for a conversation that is not the caller's."""
+    """Up to `limit` messages numbered above `after`; empty also for a conversation that is not the caller's.
+
+    Summaries are none: nobody said them.
+    """
     rows = await db.rows(
         f"""SELECT m.seq, m.turn_id, m.role, m.body, m.created_at
             FROM messages m JOIN conversations c ON c.id = m.conversation_id
-            WHERE {THEIRS} AND c.id = $3 AND m.seq > $4 ORDER BY m.seq LIMIT $5""",
+            WHERE {THEIRS} AND c.id = $3 AND m.seq > $4 AND m.role <> 'summary' ORDER BY m.seq LIMIT $5""",
         *scope(caller),
         conversation_id,
         after,
