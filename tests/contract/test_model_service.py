@@ -8,6 +8,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from tests.doubles.model_service.history_rules import (
     check_openai,
     signature_of,
 )
+from tests.doubles.model_service.quirks import WIRES_OF, rewritten
+from tests.doubles.model_service.server import FORMS
+from tests.doubles.model_service.wire import Ask
 
 CALLS = (Call("find_order", {"number": 7, "city": "Köln"}), Call("find_slots", {"day": "2026-01-05"}))
 FULL = Reply("I will look at both.", CALLS, reasoning="Two questions, two tools.", usage=Usage(20, 9, 4, 0))
@@ -438,10 +442,29 @@ async def test_quirks_change_the_wire_and_nothing_else(models: ModelService) -> 
     assert any(text.endswith("\\u00") for text in torn)
     text = "".join(delta.get("content") or "" for delta in await deltas(quirky(Quirk.CALL_AS_TOOL_CALL_TAG)))
     assert text.count("<tool_call>") == 2
+    parted = parts(await deltas(quirky(Quirk.NAME_IN_PARTS, Quirk.ID_LATE)))
+    assert "".join(part["function"].get("name", "") for part in parted) == "find_orderfind_slots"
+    assert [part["id"] is None for part in parted if "id" in part] == [True, False, True, False]
     assert json.loads(text.split("<tool_call>")[1].split("</tool_call>")[0]) == {
         "name": "find_order",
         "arguments": WANTED[0][1],
     }
+
+
+def test_no_quirk_is_without_effect() -> None:
+    """On each wire that has it, the stream is another one with the quirk than without it."""
+    ask = Ask("m", {"enableTrace": True, "stream_options": {"include_usage": True}}, True, "seed", AGENT)
+    plain = Reply(("one ", "two "), CALLS, reasoning="Hm.")
+    without_effect = [
+        (quirk, wire)
+        for quirk in Quirk
+        for wire in WIRES_OF[quirk]
+        if FORMS[wire].stream(rewritten(replace(plain, quirks={quirk})), ask) == FORMS[wire].stream(plain, ask)
+    ]
+    assert without_effect == []
+
+
+AGENT = {"agent": "A", "alias": "B", "session": "s-1"}
 
 
 async def test_the_server_dies_with_the_process_that_started_it() -> None:
@@ -581,7 +604,7 @@ REFUSED: dict[str, tuple[Callable[[], list[str]], str]] = {
         lambda: converse([SAID], [{"toolUse": {**USE["toolUse"], "toolUseId": "t2"}}], [RESULT]),
         "Expected toolResult blocks",
     ),
-    "converse same id later": (lambda: converse([SAID], [USE], [RESULT], [USE], [RESULT]), "must be unique"),
+    "converse same id later": (lambda: converse([SAID], [USE], [RESULT], [USE], [RESULT]), "duplicate Ids"),
     "converse blank": (lambda: converse([{"text": " "}]), "is blank"),
     "converse empty": (lambda: converse([]), "is empty"),
     "converse empty result": (

@@ -40,7 +40,8 @@ ERRORS: dict[str, tuple[int, str, str]] = {
     "timeout": (408, "ModelTimeoutException", "The model took too long."),
     "throttled": (429, "ThrottlingException", "Too many requests, please wait before trying again."),
     "not_ready": (429, "ModelNotReadyException", "The model is not ready for inference."),
-    "model_error": (424, "ModelErrorException", "The model failed while it processed the request."),
+    # Nova's broken calls end so, whole answers too: strands-agents/harness-sdk#649.
+    "model_error": (424, "ModelErrorException", "Model produced invalid sequence as part of ToolUse."),
     "internal": (500, "InternalServerException", "The system met an unexpected error."),
     "unavailable": (503, "ServiceUnavailableException", "Bedrock is unable to process your request."),
 }

@@ -17,6 +17,7 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 CONVERSE_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 ANTHROPIC_ID = re.compile(r"[a-zA-Z0-9_-]+")
 SESSION_ID = re.compile(r"[0-9a-zA-Z._:-]{2,100}")
+# Some models take 64 by now, and some no limit at all; the smallest one is safe everywhere.
 OPENAI_ID_LENGTH = 40
 CACHE_POINTS = 4
 
@@ -289,7 +290,7 @@ def _converse_order(body: Body, messages: Sequence[Body]) -> Iterator[str]:
     for n, message in enumerate(messages):
         asked = [b["toolUse"]["toolUseId"] for b in message["content"] if "toolUse" in b]
         if repeated := _repeated(asked, known):
-            yield f"messages.{n}.content: `tool_use` ids must be unique: {', '.join(repeated)}"
+            yield f"The toolUse blocks at messages.{n}.content contain duplicate Ids: {', '.join(repeated)}"
         known.update(asked)
         previous = messages[n - 1]["content"] if n else ()
         wanted = [b["toolUse"]["toolUseId"] for b in previous if "toolUse" in b]

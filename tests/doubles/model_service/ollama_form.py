@@ -24,7 +24,8 @@ ERRORS: dict[str, tuple[int, str]] = {
     "timeout": (408, "timed out waiting for the runner to start"),
     "throttled": (429, "too many requests"),
     "not_ready": (503, "the model is being loaded"),
-    "model_error": (500, "llama runner process has terminated: exit status 2"),
+    # What Ollama makes of arguments that are not JSON: langchain-ai/langchain#34746.
+    "model_error": (500, "error parsing tool call: raw='{', err=unexpected end of JSON input"),
     "internal": (500, "an error was encountered while running the model"),
     "unavailable": (503, "server busy, please try again. maximum pending requests exceeded"),
 }

@@ -51,7 +51,7 @@ def whole(reply: Reply, ask: Ask) -> Mapping[str, Any]:
     if reply.calls:
         message["tool_calls"] = [_whole_call(reply, call, n, ask) for n, call in enumerate(reply.calls)]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
-    body = {**_head(ask, "chat.completion"), "choices": [] if Quirk.EMPTY_CHOICES in reply.quirks else [choice]}
+    body = {**_head(ask, "chat.completion"), "choices": [choice]}
     return {**body, "usage": _usage(reply.usage)} if reply.usage else body
 
 
@@ -91,15 +91,18 @@ def _events(reply: Reply, ask: Ask) -> Iterator[Event]:
     for n, call in enumerate(reply.calls):
         for delta in _call_deltas(reply, call, n, ask):
             yield _chunk(reply, ask, _with_null({"tool_calls": [delta]}, quirks), content=True)
-    yield _chunk(reply, ask, {}, finish=_finish(reply))
+    if Quirk.STOP_MISSING not in quirks:
+        yield _chunk(reply, ask, None if Quirk.DELTA_NULL in quirks else {}, finish=_finish(reply))
     wanted = (ask.body.get("stream_options") or {}).get("include_usage")
     if reply.usage and wanted and Quirk.USAGE_IN_EVERY_CHUNK not in quirks:
         yield _event(reply, _data({**_head(ask), "choices": [], "usage": _usage(reply.usage)}))
-    if Quirk.NO_DONE not in quirks:
+    if not {Quirk.NO_DONE, Quirk.STAYS_OPEN}.intersection(quirks):
         yield _event(reply, b"data: [DONE]\n\n")
 
 
-def _chunk(reply: Reply, ask: Ask, delta: dict[str, Any], finish: str | None = None, content: bool = False) -> Event:
+def _chunk(
+    reply: Reply, ask: Ask, delta: dict[str, Any] | None, finish: str | None = None, content: bool = False
+) -> Event:
     body: dict[str, Any] = {
         **_head(ask),
         "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
@@ -114,19 +117,40 @@ def _call_deltas(reply: Reply, call: Call, n: int, ask: Ask) -> Iterator[dict[st
     place: dict[str, Any] = {"index": 0 if Quirk.INDEX_ALL_ZERO in quirks else n}
     if Quirk.INDEX_MISSING in quirks:
         place = {}
-    known = {} if Quirk.ID_MISSING in quirks else {"id": call.id or ask.make_id("call_", n)}
-    first: dict[str, Any] = {**place, **known, "type": "function", "function": {"name": call.name, "arguments": ""}}
+    call_id = call.id or ask.make_id("call_", n)
+    first: dict[str, Any] = {**place, "id": call_id, "type": "function"}
+    if Quirk.ID_MISSING in quirks:
+        del first["id"]
+    if Quirk.ID_LATE in quirks:
+        first["id"] = None
     if Quirk.ARGUMENTS_AS_OBJECT in quirks:
         yield {**first, "function": {"name": call.name, "arguments": argument_object(call.arguments)}}
         return
-    if Quirk.NAME_APART_FROM_ARGUMENTS in quirks:
-        first["function"] = {"name": call.name}
-    yield first
-    for text in reply.argument_pieces(call):
-        function = {"arguments": text}
-        if Quirk.NAME_IN_EACH_PIECE in quirks:
-            function["name"] = call.name
-        yield {**place, **(known if Quirk.ID_IN_EACH_PIECE in quirks else {}), "function": function}
+    head, tail = call.name, ""
+    if Quirk.NAME_IN_PARTS in quirks:
+        half = len(call.name) // 2
+        head, tail = call.name[:half], call.name[half:]
+    more = {} if Quirk.NAME_APART_FROM_ARGUMENTS in quirks else {"arguments": ""}
+    yield {**first, "function": {"name": head, **more}}
+    if tail:
+        yield {**place, "function": {"name": tail}}
+    pieces = reply.argument_pieces(call)
+    if Quirk.ARGUMENTS_REPEATED in quirks:
+        pieces.append(call.arguments)
+    for at, text in enumerate(pieces):
+        yield {**place, **_later(quirks, call, call_id, at == len(pieces) - 1, text)}
+
+
+def _later(quirks: Any, call: Call, call_id: str, last: bool, text: str) -> dict[str, Any]:
+    """A piece after the first: nothing but arguments, if there is no quirk."""
+    function = {"arguments": text}
+    if Quirk.NAME_IN_EACH_PIECE in quirks:
+        function["name"] = call.name
+    if Quirk.EMPTY_AFTER_FIRST in quirks:
+        return {"id": "", "function": {**function, "name": ""}}
+    if Quirk.ID_IN_EACH_PIECE in quirks or (last and Quirk.ID_LATE in quirks):
+        return {"id": call_id, "function": function}
+    return {"function": function}
 
 
 def _whole_call(reply: Reply, call: Call, n: int, ask: Ask) -> dict[str, Any]:
@@ -165,6 +189,8 @@ def _data(body: Any) -> bytes:
 
 
 def _event(reply: Reply, data: bytes, content: bool = False) -> Event:
+    if Quirk.NO_SPACE in reply.quirks:
+        data = data.replace(b"data: ", b"data:", 1)
     return Event(data.replace(b"\n", b"\r\n") if Quirk.CRLF in reply.quirks else data, content)
 
 

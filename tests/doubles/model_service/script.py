@@ -108,6 +108,7 @@ class Reply:
             A request that is not streamed gets it as a status.
         cut_after: After so many pieces drop the connection; `hang_after`: be silent until the client goes.
         write_size: Bytes of one write, so that frames and characters arrive in parts.
+        quirks: Defects by name. Those of a stream do not show in an answer that is not streamed, as in the servers.
         raw: Sent as it is in place of all that, as `raw_type`; several are several pieces.
     """
 

@@ -20,7 +20,7 @@ from tests.doubles.model_service import (
     openai_form,
 )
 from tests.doubles.model_service.lanes import ServerLane
-from tests.doubles.model_service.quirks import refuse_on, rewritten
+from tests.doubles.model_service.quirks import Quirk, refuse_on, rewritten
 from tests.doubles.model_service.script import Reply, ScriptError, Wire
 from tests.doubles.model_service.wire import Ask, Event, Fault, Form, Refusal
 
@@ -226,6 +226,8 @@ async def _write(plan: Plan, kind: str, ask: Ask, request: web.Request) -> web.S
                 return response
             case _:
                 await asyncio.Event().wait()
+    if ask.streamed and Quirk.STAYS_OPEN in reply.quirks:
+        await asyncio.Event().wait()
     await response.write_eof()
     return response
 
