@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -22,6 +21,7 @@ from tests.doubles.shelf_actions import ACTIONS, function_details, openapi, sche
 from tests.doubles.shelf_client import ShelfClient
 from tests.doubles.world import World
 from tests.integration.lambda_service import running
+from tests.ports import free_port, wait_until_listening
 from tools.breaker import Breaker
 from tools.contract import Executor, Identity, JsonObject, ToolContext, ToolResult
 from tools.executors.client import ByConversation, ClientTransport
@@ -88,11 +88,11 @@ class Services:
     @contextmanager
     def mcp_over_http(self, tools: list[JsonObject]) -> Any:
         """The MCP server's address."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         command = (*self.mcp_command(tools), str(port))
         process = subprocess.Popen(command, env={**os.environ, **mcp_environment()})
         try:
+            wait_until_listening(process, port)
             yield f"http://127.0.0.1:{port}/mcp"
         finally:
             process.kill()
@@ -112,20 +112,6 @@ class Services:
 def mcp_environment() -> dict[str, str]:
     """What an MCP server of ours needs of the environment."""
     return {shelf.STORE: os.environ[shelf.STORE], "PYTHONPATH": str(ROOT)}
-
-
-async def accepting(url: str) -> None:
-    """Wait until something listens there."""
-    port = int(url.split(":")[2].split("/")[0])
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
 
 
 # --- the rows -------------------------------------------------------------------------------------------------------
@@ -195,7 +181,6 @@ async def mcp_stdio(services: Services) -> AsyncIterator[Make]:
 async def mcp_http(services: Services) -> AsyncIterator[Make]:
     """An MCP server at an address."""
     with services.mcp_over_http(shelf_tools()) as url:
-        await accepting(url)
         given = {"executor": "mcp", "url": url}
         async with mounted(McpTransport("shelf", McpGroup.model_validate(given))) as make:
             yield lambda limits: make(McpGroup, limits, given)

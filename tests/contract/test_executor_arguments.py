@@ -15,7 +15,7 @@ import orjson
 import pytest
 from pydantic import WithJsonSchema
 
-from tests.contract.shelf_rows import Opened, Services, accepting, mcp_environment, wired
+from tests.contract.shelf_rows import Opened, Services, mcp_environment, wired
 from tests.contract.test_executors import same
 from tests.contract.tool_cases import Case, cases
 from tests.doubles.world import World
@@ -112,7 +112,6 @@ async def mcp_stdio(services: Services) -> AsyncIterator[Wire]:
 async def mcp_http(services: Services) -> AsyncIterator[Wire]:
     """The arguments of a call over HTTP."""
     with services.mcp_over_http(listed()) as url:
-        await accepting(url)
         config = group(McpGroup, executor="mcp", url=url)
         async with mounted(config, McpTransport("cases", config)) as (executor, names):
             yield Wire(executor, lambda _, data: data["received"], names=names)

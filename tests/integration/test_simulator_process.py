@@ -11,6 +11,7 @@ import pytest
 
 from backend.embedded.data_folder import EmbeddedError
 from backend.embedded.simulator_process import simulator
+from tests.ports import free_port
 
 
 async def test_runs_keeps_its_secrets_and_ends(tmp_path: Path) -> None:
@@ -56,11 +57,11 @@ async def test_a_dead_simulator_comes_back_as_it_was(tmp_path: Path) -> None:
 
 async def test_given_place_and_secrets_are_taken(tmp_path: Path) -> None:
     """And a taken port is said, with the key that names it."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        with pytest.raises(EmbeddedError, match=f"Port {port}, which PF360_ADMIN_URL names"):
-            async with simulator(tmp_path / "data", "fixture", port=port):
-                pass
+    port = free_port()
+    told = pytest.raises(EmbeddedError, match=f"Port {port}, which PF360_ADMIN_URL names")
+    with socket.create_server(("127.0.0.1", port)), told:
+        async with simulator(tmp_path / "data", "fixture", port=port):
+            pass
     secret, key = "s" * 20, "k" * 40
     async with simulator(tmp_path / "data", "fixture", port=port, admin_secret=secret, jwt_secret=key) as ours:
         assert (ours.admin_url, ours.admin_secret, ours.jwt_secret) == (f"http://127.0.0.1:{port}", secret, key)

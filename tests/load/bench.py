@@ -34,7 +34,8 @@ from backend.embedded.redis import EmbeddedRedis
 from backend.embedded.simulator_process import Simulator, simulator
 from backend.records.migrate import upgrade
 from tests.load.fake_model import ANSWER, MODEL, TOOL
-from tests.load.processes import cpu_s, free_port, memory_mib, started
+from tests.load.processes import cpu_s, memory_mib, started
+from tests.ports import free_port
 
 MESSAGE = "When are you open?"
 BASE = "bare httpx"

@@ -33,7 +33,8 @@ from agent.tool_call import run_proposed
 from agent.transcript import ToolCall
 from agent.turn import Turn
 from tests.doubles.world import CUSTOMER, NOW, OFFICES, FixedClock, MemoryLedger, NoCallbacks
-from tests.load.processes import free_port, started
+from tests.load.processes import started
+from tests.ports import free_port
 from tools.action import action
 from tools.arguments import BookingDate, Choice
 from tools.breaker import Breaker

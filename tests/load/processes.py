@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -17,14 +16,6 @@ import psutil
 
 CHECKOUT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120.0
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def tree(pid: int) -> list[psutil.Process]:

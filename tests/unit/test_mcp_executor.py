@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from tests.doubles.world import CUSTOMER, World
+from tests.ports import free_port, wait_until_listening
 from tools.breaker import Breaker
 from tools.contract import InvalidArguments, Prepared, ToolContext, ToolResult
 from tools.errors import UnknownOutcome
@@ -70,30 +70,14 @@ def rude() -> dict[str, Any]:
 
 @contextmanager
 def served(*arguments: str) -> Iterator[None]:
+    """A server; the last argument is its port."""
     process = subprocess.Popen([sys.executable, *arguments])
     try:
+        wait_until_listening(process, int(arguments[-1]))
         yield
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-async def accepting(port: int) -> None:
-    async def tried() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    await until(tried)
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -327,7 +311,6 @@ async def test_over_http_a_restarted_server_is_found_again(mount: Mount, log: Pa
     port = free_port()
     config = {**program(log), "stdio": None, "url": f"http://127.0.0.1:{port}/mcp"}
     with served(SERVER, str(log), str(port)):
-        await accepting(port)
         executor = await mount(headers={"authorization": "Bearer abc"}, **config)
         assert (await call(executor, "add", a=1, b=2)).data["sum"] == 3
         assert (await call(executor, "who_asks")).data["authorization"] == "Bearer abc"
@@ -349,7 +332,6 @@ async def test_over_http_a_server_that_dies_leaves_an_effect_unknown(mount: Moun
     config = {**program(log), "stdio": None, "url": f"http://127.0.0.1:{port}/mcp"}
     config["tools"]["crash"] = {"effect": "gated"}
     with served(SERVER, str(log), str(port)):
-        await accepting(port)
         executor = await mount(**config)
         assert (await call(executor, "crash", context(effect_key="k1"))).status == "unknown"
 
@@ -358,7 +340,6 @@ async def test_over_http_a_late_call_is_cancelled_at_the_server(mount: Mount, lo
     """As over stdio."""
     port = free_port()
     with served(SERVER, str(log), str(port)):
-        await accepting(port)
         executor = await mount(**{**program(log), "stdio": None}, url=f"http://127.0.0.1:{port}/mcp", timeout_s=0.3)
         assert (await call(executor, "wait")).data["code"] == "upstream_unavailable"
         await until(lambda: told_of_cancellation(log))
@@ -368,7 +349,6 @@ async def test_over_http_a_session_that_was_forgotten_is_begun_anew(mount: Mount
     """The server refuses the old one with 404: the call surely did nothing, and the next ones work."""
     port = free_port()
     with served(RUDE, str(port)):
-        await accepting(port)
         executor = await mount(url=f"http://127.0.0.1:{port}/mcp", default_effect="gated")
         effect = await executor.prepare("chatter", {}, context())
         assert (await executor.execute(effect, context(effect_key="k1"))).data == {"ok": True, "worked": True}
@@ -385,6 +365,5 @@ async def test_over_http_a_body_without_end_is_no_answer(mount: Mount) -> None:
     """It is not read to its end."""
     port = free_port()
     with served(RUDE, str(port)):
-        await accepting(port)
         executor = await mount(url=f"http://127.0.0.1:{port}/mcp", default_effect="read")
         assert (await call(executor, "endless")).data["code"] == "bad_answer"
