@@ -19,6 +19,7 @@ from tools.contract import InvalidArguments, ToolError, ToolResult, ToolSpec
 # What a cut result says besides its beginning, and the marks around data, in characters.
 _AROUND = 300
 _MARKS = len(result_text({})) - 2
+_ESCAPE = 5  # "<" stands in data as six characters
 
 READ = ToolSpec(
     name="read_tool_result",
@@ -108,8 +109,8 @@ def _shortened(message: ToolMessage, limit: int, readable: bool) -> ToolMessage:
 def _prefix(text: str, room: int) -> str:
     """As much of a text as has at most `room` characters when it stands in JSON, or nearly so much."""
     text = text[: max(room, 1)]
-    while len(text) > 1 and (surplus := len(_json(text)) - room) > 0:
-        text = text[: len(text) - max(surplus // 2, 1)]
+    while len(text) > 1 and (surplus := len(_json(text)) + _ESCAPE * text.count("<") - room) > 0:
+        text = text[: len(text) - max(surplus // (_ESCAPE + 1), 1)]
     return text
 
 
