@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.chaos.fleet import Fleet, FunctionService, Nursery, agent_on_functions
+from tests.chaos.fleet import Fleet, FunctionService, agent_on_functions
 from tests.chaos.scene import Surroundings
 from tests.conftest import TemplateDatabase
 from tests.integration.outside_simulator import OutsideSimulator
@@ -51,12 +51,6 @@ def simulator(upstream: OutsideSimulator) -> OutsideSimulator:
 
 
 @pytest.fixture(scope="session")
-def nursery(folder: Path) -> Iterator[Nursery]:
-    with Nursery(folder) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def function_service(folder: Path, upstream: OutsideSimulator) -> Iterator[FunctionService]:
     """Functions that outlive the servers that call them, and are patient with upstream."""
     service = FunctionService(folder, {**upstream.environment, **PATIENCE, "PF360_WRITE_TIMEOUT_SECONDS": "20"})
@@ -68,7 +62,6 @@ def function_service(folder: Path, upstream: OutsideSimulator) -> Iterator[Funct
 def start_fleet(
     folder: Path,
     upstream: OutsideSimulator,
-    nursery: Nursery,
     function_service: FunctionService,
     template_database: TemplateDatabase,
     store_urls: StoreUrls,
@@ -93,7 +86,7 @@ def start_fleet(
                     more = agent_on_functions(folder, timeout_s=FUNCTION_TIMEOUT_S, endpoint_url=endpoint)
                 stores = {"DATABASE_URL": url, "REDIS_URL": f"{store_urls.redis.rsplit('/', 1)[0]}/{REDIS_DATABASE}"}
                 keys = {**stores, "OUTCROP_DATA_DIR": str(folder / "unused"), **upstream.environment, **PATIENCE}
-                now[executor] = stack.enter_context(Fleet(nursery, folder, {**keys, **more})), url
+                now[executor] = stack.enter_context(Fleet(folder, {**keys, **more})), url
             return now[executor]
 
         yield start

@@ -12,13 +12,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from uuid import uuid4
 
 import httpx
 import psutil
 
 from backend.lambdas.functions import GROUPS_FOLDER
 from backend.settings import AGENT
-from tests.integration.test_cli import ROOT, environment, free_port
+from tests.nursery import Order, address_in, environment, lives, nursery
+from tests.ports import free_port
 
 START_TIMEOUT_S = 60.0
 # Without credentials, the AWS library looks for a role that this machine does not have.
@@ -31,16 +33,19 @@ class ServerProcess:
     """One server, on its way up; ready when `ready` returns. `launch` takes its environment and gives its pid."""
 
     def __init__(self, folder: Path, keys: Mapping[str, str], launch: Launch) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = folder / f"serve-{port}.log"
-        self.pid = launch({**NO_ACCOUNT, **keys, "PORT": str(port), "log": str(self._log)})
+        self.url = ""
+        self._log = folder / f"serve-{uuid4().hex}.log"
+        self.pid = launch({**NO_ACCOUNT, **keys, "PORT": "0", "log": str(self._log)})
 
     async def ready(self) -> ServerProcess:
         """Wait until it takes turns."""
         async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as client:
             while True:
                 assert self._lives(), self.log
+                self.url = self.url or address_in(self.log)
+                if not self.url:
+                    await asyncio.sleep(0.02)
+                    continue
                 try:
                     if (await client.get(f"{self.url}/readyz")).status_code == 200:
                         return self
@@ -75,11 +80,7 @@ class ServerProcess:
             ended, _ = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:  # not ours: the nursery's
             ended = 0
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return not ended
+        return lives(self.pid) and not ended
 
 
 def outcrop_serve(keys: Mapping[str, str]) -> int:
@@ -90,41 +91,21 @@ def outcrop_serve(keys: Mapping[str, str]) -> int:
         ).pid  # fmt: skip
 
 
-class Nursery:
-    """Forks servers; see `tests.chaos.nursery`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
-            cwd=folder, env=environment(PYTHONPATH=str(ROOT)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def fork(self, keys: Mapping[str, str]) -> int:
-        """A `Launch`."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(dict(keys)) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def __enter__(self) -> Nursery:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
+def forked(keys: Mapping[str, str]) -> int:
+    """The same, by a process that has imported everything already."""
+    log = keys["log"]
+    return nursery().fork(Order(("serve",), environment(**keys), str(Path(log).parent), log, log))
 
 
 class Fleet:
     """Two servers; when the active one is killed, the other takes its place and a new one is started beside it."""
 
-    def __init__(self, nursery: Nursery, folder: Path, keys: Mapping[str, str]) -> None:
-        self._nursery, self._folder, self._keys = nursery, folder, keys
+    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
+        self._folder, self._keys = folder, keys
         self.active, self._standby = self._start(), self._start()
 
     def _start(self) -> ServerProcess:
-        return ServerProcess(self._folder, self._keys, self._nursery.fork)
+        return ServerProcess(self._folder, self._keys, forked)
 
     async def ready(self) -> None:
         """Both take turns."""

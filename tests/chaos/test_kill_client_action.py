@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from backend.settings import AGENT
-from tests.chaos.fleet import ServerProcess, outcrop_serve
+from tests.chaos.fleet import ServerProcess, forked
 from tests.doubles.model_server import call_answer, model_server, text_answer
 
 GROUPS = """
@@ -74,14 +74,14 @@ async def test_the_client_answers_another_server(tmp_path: Path, database_url: s
             read: dict[str, Any] = answer.json()
             return read
 
-        first = await ServerProcess(tmp_path, keys, outcrop_serve).ready()
+        first = await ServerProcess(tmp_path, keys, forked).ready()
         asked = await post(first, "", message=text)
         session = asked["session_id"]
         if asked["pending_actions"]:
             pending_id = asked["pending_actions"][0]["pending_id"]
             asked = await post(first, "/confirm", session_id=session, pending_id=pending_id, decision="confirm")
         (action,) = asked["client_actions"]
-        second = await ServerProcess(tmp_path, keys, outcrop_serve).ready()
+        second = await ServerProcess(tmp_path, keys, forked).ready()
         try:
             await first.kill()
             result = {"said": "so-it-says"}

@@ -15,7 +15,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.chaos.fleet import ServerProcess, outcrop_serve
+from tests.chaos.fleet import ServerProcess, forked
 from tests.integration.outside_simulator import OutsideSimulator
 
 SLOT = {"project_id": "flooring", "date": "2026-03-16", "time": "10:00"}
@@ -54,7 +54,7 @@ async def test_a_confirmed_call_survives_its_server(tmp_path: Path, database_url
             "PF360_WRITE_TIMEOUT_SECONDS": "5",
         }
         record = await asyncpg.connect(database_url)
-        first = await ServerProcess(tmp_path, keys, outcrop_serve).ready()
+        first = await ServerProcess(tmp_path, keys, forked).ready()
         simulator.arm("schedule", "slow:1500", times=1)
         async with connected(first) as client:
             call = asyncio.create_task(client.call_tool("confirm_appointment", SLOT))
@@ -62,7 +62,7 @@ async def test_a_confirmed_call_survives_its_server(tmp_path: Path, database_url
             await first.kill()
             with pytest.raises(MCPError):
                 await call
-        second = await ServerProcess(tmp_path, keys, outcrop_serve).ready()
+        second = await ServerProcess(tmp_path, keys, forked).ready()
         try:
             await until(record, "SELECT FROM turns WHERE decision_confirm AND state = 'completed'")
             turn = await record.fetchrow("SELECT * FROM turns WHERE decision_confirm")

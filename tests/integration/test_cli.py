@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,26 +18,10 @@ import pytest
 import redis
 
 from backend.sessions.breakers import breaker_key
-
-ROOT = Path(__file__).parents[2]
-FORGOTTEN = ("LLM_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
-
+from tests.nursery import address_in, environment, outcrop
+from tests.ports import free_port
 
 STARTED: list[subprocess.Popen[str]] = []
-
-
-def environment(**more: str) -> dict[str, str]:
-    """This process's, without any configuration of ours, and with the guard against other machines."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(FORGOTTEN)}
-    return {**kept, "PYTHONPATH": f"{ROOT / 'tests' / 'loopback_only'}{os.pathsep}{ROOT}", **more}
-
-
-def outcrop(*arguments: str, stdin: str = "", cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "backend", *arguments],
-        input=stdin, capture_output=True, text=True, cwd=cwd, env=environment(**more), timeout=60, check=False,
-    )  # fmt: skip
 
 
 @dataclass
@@ -55,31 +37,24 @@ class Served:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def serve(folder: Path) -> Served:
     """Start it and wait until it answers."""
-    port = free_port()
-    with (folder / "serve.log").open("a") as log:
+    path = folder / "serve.log"
+    with path.open("a") as log:
+        before = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "backend", "serve"], text=True, cwd=folder, stdout=log, stderr=log,
-            env=environment(PORT=str(port), OUTCROP_DATA_DIR=str(folder / "data")),
+            env=environment(PORT="0", OUTCROP_DATA_DIR=str(folder / "data")),
         )  # fmt: skip
     STARTED.append(process)
-    url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        assert process.poll() is None, (folder / "serve.log").read_text()
-        try:
-            if httpx.get(f"{url}/healthz", trust_env=False).status_code == 200:
-                return Served(process, url, folder)
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError((folder / "serve.log").read_text())
+        assert process.poll() is None, path.read_text()
+        if url := address_in(path.read_text()[before:]):
+            assert httpx.get(f"{url}/healthz", trust_env=False, timeout=30).status_code == 200
+            return Served(process, url, folder)
+        time.sleep(0.02)
+    raise AssertionError(path.read_text())
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from backend.records.effects import AmbiguousEffect, Effect, NotResolvable, Unkn
 from backend.records.ids import uuid7
 from backend.records.ledger import TurnLedger
 from backend.records.turns import Ending
-from tests.integration.test_cli import outcrop
 from tests.integration.test_reconciler import FAILED, NOW, OK, Upstream, audited, left, orphan, reconciler, recorded
 from tests.integration.test_records import ALICE, accepted, request
+from tests.nursery import outcrop
 from tools.contract import ToolContext, ToolResult
 
 UNKNOWN = ToolResult("unknown", {"ok": False, "code": "unknown_outcome"})

@@ -17,7 +17,8 @@ from backend.settings import Settings
 from tests.chaos.fleet import ServerProcess, outcrop_serve
 from tests.doubles.model_server import delta, events, model_server, status, text_answer
 from tests.integration.running_server import serving, settings
-from tests.integration.test_cli import free_port, outcrop
+from tests.nursery import outcrop
+from tests.ports import free_port
 
 KEY = "sk-very-secret-0123"
 NOWHERE = "http://127.0.0.1:9/v1"
