@@ -14,11 +14,11 @@ import orjson
 
 from agent.context import expected, fit
 from agent.errors import ModelBusy, ModelError, ModelMisbehaved, ModelTimeout, ModelUnavailable
-from agent.events import Citation, ModelStarted, ReasoningDelta, RouteChanged, Usage
+from agent.events import Citation, ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
 from agent.pending import facts_of
-from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Reasoning, Text, Tokens, TurnFacts
-from agent.routing.failover import Next, NotAsked, Tried, following
+from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Reasoning, Searched, Text, Tokens, TurnFacts
+from agent.routing.failover import Next, NotAdmitted, NotAsked, Tried, following
 from agent.routing.plan import Candidate, ErrorClass, ModelCall, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
 from agent.turn import Mark, Turn
@@ -71,10 +71,11 @@ async def call_model(turn: Turn, rules: Rules) -> Step:
     turn.start_paragraph()
     tried = Tried()
     while True:
-        mark = turn.mark()
+        mark, claimed = turn.mark(), set(rules.claimed)
         try:
             return await _ask(turn, rules, tried)
         except ModelError as error:
+            rules.claimed = claimed  # what was taken back has told nobody anything
             then = following(turn.plan, turn.asked_now, error, tried, turn.remaining_s)
             if then is None:
                 raise
@@ -132,18 +133,20 @@ async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | Non
         await plan.purse.reserve(reserved_usd)
     try:
         async with AsyncExitStack() as around:
-            if candidate.breaker is not None:
-                await around.enter_async_context(_guarded(candidate.breaker))
+            # The gate comes first: what it refuses says nothing of the provider, and a probe must not wait in it.
             if candidate.gate is not None:
                 await around.enter_async_context(candidate.gate.passing(max(turn.remaining_s, 0.1)))
+            if candidate.breaker is not None:
+                await around.enter_async_context(_guarded(candidate.breaker))
             attempt.began = time.perf_counter()
             await _stream(turn, rules, attempt, request)
         _observe(turn, attempt, tried, "ok")
         return attempt.step
     except ModelError as error:
-        if isinstance(error, ModelBusy) and candidate.gate is not None:
+        asked_it = not isinstance(error, NotAsked | NotAdmitted)
+        if asked_it and isinstance(error, ModelBusy) and candidate.gate is not None:
             candidate.gate.throttled(error.retry_after_s)
-        _observe(turn, attempt, tried, error_class(error), asked=not isinstance(error, NotAsked))
+        _observe(turn, attempt, tried, error_class(error), asked=asked_it)
         raise
     finally:
         if plan.purse is not None:
@@ -241,6 +244,7 @@ def _request(turn: Turn) -> ModelRequest:
         tools=turn.tool_list,
         facts=facts,
         deadline_s=turn.remaining_s,
+        turn_key=f"{given.conversation_id.hex}.{given.turn_id.hex}",
     )
 
 
@@ -276,6 +280,8 @@ def _take(turn: Turn, attempt: _Attempt, guard: StreamGuard, chunk: Chunk) -> No
             end=chunk.end,
             score=chunk.score,
         )
+    elif isinstance(chunk, Searched):
+        turn.emit(RetrievalFinished, query=chunk.query.replace("\0", ""), passages=chunk.passages)
 
 
 def _take_aside(turn: Turn, attempt: _Attempt, chunk: Chunk) -> None:

@@ -176,3 +176,4 @@ class TurnInput:
     clients: ClientDesk | None = None
     first_seq: int = 0
     channel: Literal["chat", "sms", "voice"] = "chat"
+    subject: str = ""  # who asks, within the tenant

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,9 +19,8 @@ from agent.definition import AgentDefinition
 from agent.direct import run_call
 from agent.events import TurnEvent
 from agent.graph import run_turn
-from agent.planner import classifier, offline
+from agent.planner import classifier
 from agent.ports import TurnInput, TurnWork
-from agent.routing.plan import only
 from backend.agent_folder import load_agent
 from backend.api import chat, mcp, operations, problems, prototype
 from backend.api.caller import Backend
@@ -28,13 +29,19 @@ from backend.api.schema import describe
 from backend.clock import ProductClock, RealClock, SimulatorClock
 from backend.conversations.reconciler import Pace, Reconciler
 from backend.conversations.service import AgentVersion, ConversationService, Limits, MakeContext, RunTurn
+from backend.correlation import correlation_id
 from backend.executors import Surroundings, opened
 from backend.identity.demo import DemoIdentities
 from backend.identity.directory import Deployment, load_deployment
 from backend.identity.principal import Principal
 from backend.identity.upstream_token import UpstreamTokens
+from backend.limits.gate import ProviderGate
+from backend.limits.purse import Spender, Treasury
 from backend.records.database import Database
+from backend.routing.models import Models
+from backend.routing.models import Surroundings as ModelSurroundings
 from backend.sessions.breakers import RedisBreakers
+from backend.sessions.model_limits import ModelLimits
 from backend.sessions.store import Sessions
 from backend.settings import Settings, SettingsError
 from tools.breaker import Breaker, Exchange
@@ -43,11 +50,9 @@ from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 
 if TYPE_CHECKING:
     from agent.providers.base import Provider
-    from agent.providers.openai_wire import OpenAIConfig
+    from agent.providers.tape import Tape
 
 log = structlog.get_logger(__name__)
-
-OPENAI_URL = "https://api.openai.com/v1"
 
 
 def create_app(
@@ -78,11 +83,16 @@ def create_app(
         raise SettingsError(missing)
     definition = definition or load_agent(settings)
     deployment = load_deployment(settings.directory_file, settings.tenant)
-    provider = make_provider(settings, definition)
+    shared = Shared(
+        Database(settings.database_url or ""),
+        RedisBreakers(settings.redis_url or "", settings.tenant),
+        ModelLimits(settings.redis_url or "", settings.tenant),
+    )
+    models = make_models(settings, definition, shared.breakers, shared)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        async with parts(settings, definition, deployment, provider, run) as made:
+        async with parts(settings, definition, deployment, shared, models, run) as made:
             app.state.backend = made
             app.state.mcp = mcp.McpServer(
                 made.service,
@@ -101,7 +111,7 @@ def create_app(
     app = FastAPI(
         title="Outcrop", version=version("outcrop"), lifespan=life, docs_url=None, redoc_url=None, debug=False
     )
-    app.state.answered_by = answered_by(provider)
+    app.state.models = models
     problems.install(app)
     app.include_router(chat.router)
     app.include_router(prototype.router)
@@ -113,14 +123,27 @@ def create_app(
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What this process shares with the others of the deployment. Connects when it is first used."""
+
+    db: Database
+    breakers: RedisBreakers
+    limits: ModelLimits
+
+
 @asynccontextmanager
 async def parts(
-    settings: Settings, definition: AgentDefinition, deployment: Deployment, provider: Provider, run: RunTurn | None
+    settings: Settings,
+    definition: AgentDefinition,
+    deployment: Deployment,
+    shared: Shared,
+    models: Models,
+    run: RunTurn | None,
 ) -> AsyncIterator[Backend]:
     """Open everything that must be closed again, in order."""
-    db = Database(settings.database_url or "")
+    db, breakers = shared.db, shared.breakers
     sessions = Sessions(settings.redis_url or "", settings.session_idle_seconds)
-    breakers = RedisBreakers(settings.redis_url or "", settings.tenant)
     await db.open()
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
     around = Surroundings(
@@ -130,7 +153,7 @@ async def parts(
         function_environment(settings),
     )
     async with AsyncExitStack() as stack:
-        for close in (db.close, sessions.close, breakers.close, provider.wire.close):
+        for close in (db.close, sessions.close, breakers.close, shared.limits.close, models.close):
             stack.push_async_callback(close)
         http = await stack.enter_async_context(httpx.AsyncClient(limits=limits, trust_env=False))
         toolbox, worded = await stack.enter_async_context(opened(definition, around))
@@ -140,15 +163,16 @@ async def parts(
             db=db,
             sessions=sessions,
             clock=clock,
-            run_turn=run or answering(worded, provider, toolbox, classifier(definition)),
+            run_turn=run or answering(worded, models, toolbox, classifier(definition)),
             make_context=make_context,
-            agent=AgentVersion(definition.file.name, definition.file.version, definition.file.limits.history_turns),
+            agent=agent_version(definition),
             limits=Limits(settings.turn_lease_seconds, settings.max_running_turns, settings.max_followers_per_turn),
         )
         reconciler = Reconciler(db, clock, toolbox, make_context, pace(settings))
         reconciler.start()
         stack.push_async_callback(reconciler.stop)
         breakers.start()
+        models.start()
         yield Backend(
             service=service,
             db=db,
@@ -158,7 +182,7 @@ async def parts(
             directory=deployment.directory,
             toolbox=toolbox,
             agent=definition.file.name,
-            answered_by=answered_by(provider),
+            models=models,
         )
 
 
@@ -176,41 +200,66 @@ def function_environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, **told}
 
 
-def make_provider(settings: Settings, definition: AgentDefinition) -> Provider:
-    """The configured provider."""
-    if settings.llm_provider == "offline":
-        return offline(definition)
-    from agent.providers import openai as kinds
-
-    make = kinds.openai if settings.llm_provider == "openai" else kinds.local
-    return make(model_config(settings))
+def agent_version(definition: AgentDefinition) -> AgentVersion:
+    """Which agent answers, and how much of a conversation it has to know."""
+    file = definition.file
+    return AgentVersion(file.name, file.version, file.turns_loaded, sums_up=file.summary is not None)
 
 
-def model_config(settings: Settings) -> OpenAIConfig:
-    """Where the configured model is."""
-    from agent.providers.openai_wire import OpenAIConfig
+def make_models(
+    settings: Settings, definition: AgentDefinition, exchange: Exchange, shared: Shared | None = None
+) -> Models:
+    """The configured models; `SettingsError` names everything that is wrong with their description.
 
-    return OpenAIConfig(
-        base_url=settings.llm_api_url or OPENAI_URL, model=settings.llm_model or "", api_key=settings.api_key or ""
+    Without `shared` nothing limits them: for looking at them by hand.
+    """
+    around = ModelSurroundings(
+        wrap=partial(taped, settings=settings),
+        make_breaker=lambda upstream, failures, reset_s: make_breaker(upstream, failures, reset_s, exchange),
     )
+    if shared is not None:
+        treasury = Treasury(shared.db, shared.limits)
+        around = replace(
+            around,
+            make_gate=lambda name, entry: ProviderGate(name, entry.limits, shared.limits),
+            purse_of=lambda models, turn: treasury.purse(models.budgets, Spender(turn.tenant, turn.subject)),
+        )
+    return Models(settings, definition, around)
 
 
-def answered_by(provider: Provider) -> str:
-    """Which brain answers, for people."""
-    if provider.name == "offline":
-        return "the offline planner (not a language model; LLM_PROVIDER chooses one)"
-    return f"{provider.model} ({provider.name})"
+def taped(provider: Provider, settings: Settings) -> Provider:
+    """The provider as MODEL_TAPE wants it: as it is, written down, or replaced by what was written down.
+
+    The planner needs no model, and answers for itself. Conversations are told apart by the correlation id, which the
+    evaluator sets. `SettingsError` when the tape cannot be used.
+    """
+    if settings.model_tape is None or provider.name == "offline":
+        return provider
+    from agent.providers import tape
+
+    try:
+        if settings.is_replaying:
+            return tape.replaying(provider, _tape(settings.model_tape), correlation_id.get)
+        return tape.recording(provider, tape.Recorder(settings.model_tape), correlation_id.get)
+    except tape.TapeError as error:
+        raise SettingsError([("MODEL_TAPE", str(error))]) from error
 
 
-def answering(
-    definition: AgentDefinition, provider: Provider, toolbox: Toolbox, classify: Callable[[str], str]
-) -> RunTurn:
-    """Bind the agent to what stays the same from turn to turn. A call that names its tool needs no provider."""
+@cache
+def _tape(path: Path) -> Tape:
+    """One for all providers, which goes on where it was when they are made anew."""
+    from agent.providers.tape import read_tape
+
+    return read_tape(path)
+
+
+def answering(definition: AgentDefinition, models: Models, toolbox: Toolbox, classify: Callable[[str], str]) -> RunTurn:
+    """Bind the agent to what stays the same from turn to turn. A call that names its tool needs no model."""
 
     def run(turn: TurnInput, work: TurnWork) -> AsyncIterator[TurnEvent]:
         if turn.call is not None:
             return run_call(definition, toolbox, turn, work)
-        return run_turn(definition, only(provider), toolbox, turn, work, classify)
+        return run_turn(definition, models.plan(turn), toolbox, turn, work, classify)
 
     return run
 

@@ -14,6 +14,7 @@ import agent
 
 FIXTURE = Path(__file__).parent / "embedded" / "pf360_simulator" / "fixture.yaml"
 AGENT = Path(agent.__file__).parent / "definitions" / "scheduling"
+PRICES = Path(agent.__file__).parent / "routing" / "prices.yaml"
 
 
 class SettingsError(Exception):
@@ -30,11 +31,19 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
 
     # who answers
-    llm_provider: Literal["offline", "openai", "local"] = "offline"
-    llm_api_url: str | None = Field(default=None, description="base URL of an OpenAI-compatible server, with /v1")
+    llm_provider: Literal["offline", "openai", "local", "ollama", "anthropic", "bedrock"] = "offline"
+    llm_api_url: str | None = Field(default=None, description="base URL of the model's server, where it is not usual")
     llm_api_key: SecretStr | None = None
     openai_api_key: SecretStr | None = Field(default=None, description="used when LLM_API_KEY is not set")
+    anthropic_api_key: SecretStr | None = Field(default=None, description="likewise, for anthropic")
     llm_model: str | None = None
+
+    models_file: Path | None = Field(default=None, description="models.yaml: several models, and routes over them")
+    prices_file: Path = Field(default=PRICES, description="what models cost (YAML)")
+    model_route: str | None = Field(default=None, description="the route that answers, in place of the file's")
+
+    model_tape: Path | None = Field(default=None, description="file that model calls are recorded in or replayed from")
+    model_tape_mode: Literal["record", "replay"] | None = None
 
     agent_dir: Path = Field(default=AGENT, description="folder of the agent's definition")
 
@@ -107,6 +116,13 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no file {value}; name an existing one or leave the key out")
         return value
 
+    @field_validator("models_file", "prices_file")
+    @classmethod
+    def _is_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"there is no file {value}; name an existing one or leave the key out")
+        return value
+
     @field_validator("agent_dir")
     @classmethod
     def _holds_agent(cls, value: Path) -> Path:
@@ -124,6 +140,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Settings:
+        replays = self.is_replaying
         problems = [
             (key, fix)
             for key, missing, fix in (
@@ -131,8 +148,14 @@ class Settings(BaseSettings):
                  "is needed with LLM_PROVIDER=local, for instance http://127.0.0.1:11434/v1"),
                 ("LLM_MODEL", self.llm_provider != "offline" and not self.llm_model,
                  f"is needed with LLM_PROVIDER={self.llm_provider}; name a model that the server has"),
-                ("LLM_API_KEY", self.llm_provider == "openai" and not self.api_key,
-                 "is needed with LLM_PROVIDER=openai; OPENAI_API_KEY does as well"),
+                ("LLM_API_KEY", self.llm_provider in ("openai", "anthropic") and not (self.api_key or replays),
+                 f"is needed with LLM_PROVIDER={self.llm_provider}; OPENAI_API_KEY or ANTHROPIC_API_KEY does as well"),
+                ("MODEL_TAPE_MODE", self.model_tape and not self.model_tape_mode,
+                 "is needed with MODEL_TAPE: record or replay"),
+                ("MODEL_TAPE", self.model_tape_mode and not self.model_tape,
+                 f"is needed with MODEL_TAPE_MODE={self.model_tape_mode}: the file to {self.model_tape_mode}"),
+                ("MODEL_TAPE", replays and self.model_tape and not self.model_tape.exists(),
+                 f"there is no {self.model_tape}; name a recording, or make one with MODEL_TAPE_MODE=record"),
                 ("PF360_JWT_SECRET", self.pf360_api_url and not self.pf360_jwt_secret,
                  "is needed with PF360_API_URL: with AUTH_MODE=none upstream tokens are signed with it"),
                 ("PF360_ADMIN_URL", self.pf360_api_url and self.pf360_clock == "fixture" and not self.pf360_admin_url,
@@ -150,9 +173,16 @@ class Settings(BaseSettings):
 
     @property
     def api_key(self) -> str | None:
-        """The model's key, from whichever of the two names is set."""
-        secret = self.llm_api_key or self.openai_api_key
+        """The model's key, from LLM_API_KEY or the name that its makers use."""
+        secret = self.llm_api_key or (
+            self.anthropic_api_key if self.llm_provider == "anthropic" else self.openai_api_key
+        )
         return secret.get_secret_value() if secret else None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether a recording answers in place of the model, so that no key of it is needed."""
+        return self.model_tape_mode == "replay"
 
     @property
     def simulator_port(self) -> int | None:

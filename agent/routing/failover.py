@@ -16,6 +16,10 @@ class NotAsked(ModelUnavailable):
     """Not sent: the circuit of this provider is open."""
 
 
+class NotAdmitted(ModelBusy):
+    """Not sent: as much is asked of this provider as it may be."""
+
+
 @dataclass(slots=True)
 class Tried:
     """What has been tried for one message. Each of the remedies is used once, so that every chain ends."""
@@ -51,7 +55,8 @@ def following(plan: Plan, current: Candidate, error: ModelError, tried: Tried, r
         return Next(current)
     if plan.degraded is not None and plan.is_down:
         return _taking_over(plan.degraded, current, tried)
-    if isinstance(error, ModelBusy | ModelUnavailable) and not isinstance(error, NotAsked) and not tried.again:
+    may_pass = isinstance(error, ModelBusy | ModelUnavailable) and not isinstance(error, NotAsked | NotAdmitted)
+    if may_pass and not tried.again:
         tried.again = True
         wait_s = _pause_s(error)
         return Next(current, wait_s) if wait_s <= remaining_s / 2 else None

@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request
 from backend.conversations.service import ConversationService
 from backend.identity.principal import Principal
 from backend.records.database import Database
+from backend.routing.models import Models
 from backend.sessions.breakers import RedisBreakers
 from backend.sessions.store import Sessions
 from tools.contract import Directory, Toolbox
@@ -46,7 +47,7 @@ class Backend:
     directory: Directory
     toolbox: Toolbox
     agent: str
-    answered_by: str
+    models: Models
 
 
 def backend(request: Request) -> Backend:

@@ -163,7 +163,7 @@ async def list_identities(parts: Parts) -> Response:
         )
         for key, who in parts.identities.identities.items()
     ]
-    return json(IdentityList(identities, parts.agent, parts.answered_by))
+    return json(IdentityList(identities, parts.agent, parts.models.answered_by))
 
 
 def _session(each: Conversation) -> ConversationView:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import effects, lambdas, new, tools
+from backend.cli import effects, lambdas, models, new, tools
 
 app = typer.Typer(
     name="outcrop",
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(lambdas.app, name="lambda")
+app.add_typer(models.app, name="models")
 app.add_typer(effects.app, name="effects")
 app.add_typer(tools.app, name="tools")
 app.add_typer(new.app, name="new")

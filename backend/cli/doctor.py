@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from agent.providers.base import Probe
+from agent.providers.base import Provider
 from backend.cli.serve import StartError, complain, listen
 from backend.settings import Settings, SettingsError, load_settings
 
 TIMEOUT_S = 5.0
+PROBE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ def migrate() -> int:
 
 async def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which a start needs them."""
-    checks: list[Callable[[Settings], Awaitable[Finding]]] = [_port, _data, _postgres, _redis, _pf360, _model, _page]
-    return list(await asyncio.gather(*(check(settings) for check in checks)))
+    checks: list[Callable[[Settings], Awaitable[Finding]]] = [_port, _data, _postgres, _redis, _pf360, _page]
+    *before, page = await asyncio.gather(*(check(settings) for check in checks))
+    return [*before, *await _models(settings), page]
 
 
 async def _port(settings: Settings) -> Finding:
@@ -156,18 +158,34 @@ async def _pf360(settings: Settings) -> Finding:
     return Finding(name, True, f"{url} answers ({answer.status_code})")
 
 
-async def _model(settings: Settings) -> Finding:
-    name = f"model ({settings.llm_provider})"
-    if settings.llm_provider == "offline":
-        return Finding(name, True, "the offline planner needs nothing")
+async def _models(settings: Settings) -> list[Finding]:
+    """One finding for each configured model."""
     from backend.agent_folder import load_agent
-    from backend.app import make_provider
+    from backend.app import make_models
+    from tools.breaker import Alone
 
-    provider = make_provider(settings, load_agent(settings))
     try:
-        found = await provider.probe() if provider.probe else Probe(True, "nothing to ask")
+        models = make_models(settings, load_agent(settings), Alone())
+    except SettingsError as error:
+        return [Finding("models", False, what, f"Correct {key}.") for key, what in error.problems]
+    providers = [candidate.provider for candidate in models.providers().values()]
+    try:
+        if not providers:
+            return [Finding("model (offline)", True, "the offline planner needs nothing")]
+        return list(await asyncio.gather(*(_model(provider) for provider in providers)))
     finally:
-        await provider.wire.close()
+        await models.close()
+
+
+async def _model(provider: Provider) -> Finding:
+    name = f"model ({provider.name})"
+    if provider.probe is None:
+        return Finding(name, True, f"{provider.model}; `outcrop models probe {provider.name}` asks it")
+    try:
+        async with asyncio.timeout(PROBE_S):
+            found = await provider.probe()
+    except TimeoutError:
+        return Finding(name, False, f"did not say within {PROBE_S:.0f} s whether it can answer", "Look at its server.")
     return Finding(name, found.ok, found.cause, found.fix and f"{found.fix} Until then: LLM_PROVIDER=offline.")
 
 

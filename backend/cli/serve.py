@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from agent.providers.base import Provider
     from backend.embedded.simulator_process import Simulator
     from backend.embedded.stores import Stores
 
@@ -132,13 +133,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         async with surroundings(settings) as around:
             await _migrate(around.settings)
             await imports
-            trouble = await _model_trouble(around.settings)
             app = _application(around)
             # Entered here and not by the server, which would turn what goes wrong into a traceback in the log.
             async with app.router.lifespan_context(app):
+                trouble = await _model_trouble(app.state.models.primary)
                 server = _server(app, around.settings)
                 _settle_memory()
-                _announce(around, listener, app.state.answered_by, began, trouble)
+                _announce(around, listener, app.state.models.answered_by, began, trouble)
                 stop.server = server
                 await server.serve(sockets=[listener])
     finally:
@@ -245,20 +246,14 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _model_trouble(settings: Settings) -> str:
+async def _model_trouble(provider: Provider) -> str:
     """Why the configured model cannot answer now, and the fix; empty when it can. It may come up later: no reason to
     refuse the start."""
-    if settings.llm_provider == "offline":
+    if provider.probe is None:
         return ""
-    from agent.providers.base import Probe
-    from backend.agent_folder import load_agent
-    from backend.app import make_provider
-
-    provider = make_provider(settings, load_agent(settings))
     try:
-        async with asyncio.timeout(PROBE_S), AsyncExitStack() as stack:
-            stack.push_async_callback(provider.wire.close)
-            found = await provider.probe() if provider.probe else Probe(True, "")
+        async with asyncio.timeout(PROBE_S):
+            found = await provider.probe()
     except TimeoutError:
         return f"it did not say within {PROBE_S:.0f} s whether it can answer. `outcrop doctor` looks closer."
     return "" if found.ok else f"{found.cause}. {found.fix}"

@@ -28,7 +28,7 @@ from agent.transcript import AssistantMessage, Message, ToolMessage, UserMessage
 from backend.clock import ProductClock
 from backend.conversations.client_actions import ClientActions
 from backend.conversations.frames import frame, pack, unpack
-from backend.conversations.history import Recent, RecentTurns
+from backend.conversations.history import Recent, RecentTurns, newest
 from backend.conversations.turn import DistantTurn, RunningTurn, Turn
 from backend.identity.principal import Principal
 from backend.records import conversations, turns
@@ -96,6 +96,7 @@ class AgentVersion:
     name: str
     version: str
     history_turns: int
+    sums_up: bool = False  # a summary may stand before those turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +384,7 @@ class ConversationService:
             call=start.call,
             clients=self._clients.of(caller, start.lease),
             first_seq=running.next_seq,
+            subject=caller.subject,
         )
         final: TurnEvent | None = None
         async for event in self._run_turn(turn, work):
@@ -403,7 +405,13 @@ class ConversationService:
         if known := self._recent.get(start.conversation_id, last_message):
             return known
         stored = await turns.history(
-            self._db, start.caller, start.conversation_id, start.turn_seq, start.message_seq, self._agent.history_turns
+            self._db,
+            start.caller,
+            start.conversation_id,
+            start.turn_seq,
+            start.message_seq,
+            self._agent.history_turns,
+            summary=self._agent.sums_up,
         )
         recent = Recent(last_message, tuple(stored))
         self._recent.put(start.conversation_id, recent)
@@ -444,7 +452,7 @@ class ConversationService:
         if before is None and start.turn_seq > 1:
             return
         turn = (UserMessage(start.text), *work.messages)
-        kept = (*(before.turns if before else ()), turn)[-self._agent.history_turns :]
+        kept = newest((*(before.turns if before else ()), turn), self._agent.history_turns)
         self._recent.put(start.conversation_id, Recent(last_message, kept))
 
     async def _commit(self, lease: Lease, work: TurnWork, ending: Ending) -> int | None:
@@ -589,6 +597,8 @@ def _log_turn(start: _Start, work: TurnWork, ending: Ending) -> None:
         "specialist": work.specialist,
         "provider": work.provider,
         "model": work.model,
+        "route": f"{work.route}/{work.arm}",
+        "cost_usd": round(work.cost_usd, 6),
         "tools": [f"{call.tool}:{call.status}" for call in work.calls],
         "input_tokens": work.input_tokens,
         "output_tokens": work.output_tokens,

@@ -268,18 +268,36 @@ def direct_call(stored: str | None) -> DirectCall | None:
 
 
 async def history(
-    db: Database, caller: Principal, conversation_id: UUID, turn_seq: int, message_seq: int, turns: int
+    db: Database,
+    caller: Principal,
+    conversation_id: UUID,
+    turn_seq: int,
+    message_seq: int,
+    turns: int,
+    *,
+    summary: bool = False,
 ) -> list[tuple[Message, ...]]:
-    """The messages of up to `turns` turns before turn `turn_seq` (whose message has `message_seq`), oldest first."""
+    """The messages of up to `turns` turns before turn `turn_seq` (whose message has `message_seq`), oldest first.
+
+    With `summary`, the latest one that stands before those turns comes first, by itself.
+    """
     rows = await db.rows(
-        f"""SELECT m.turn_id, m.body FROM messages m JOIN conversations c ON c.id = m.conversation_id
-            WHERE {THEIRS} AND c.id = $3 AND m.seq < $4
-              AND m.seq >= coalesce((SELECT message_seq FROM turns WHERE conversation_id = $3 AND seq = $5), 1)
-            ORDER BY m.seq""",
+        f"""WITH first AS (
+                SELECT coalesce((SELECT message_seq FROM turns WHERE conversation_id = $3 AND seq = $5), 1) AS seq
+            )
+            SELECT m.seq, m.turn_id, m.body FROM messages m JOIN conversations c ON c.id = m.conversation_id
+            WHERE {THEIRS} AND c.id = $3 AND m.seq < $4 AND m.seq >= (SELECT seq FROM first)
+            UNION ALL (
+                SELECT m.seq, m.turn_id, m.body FROM messages m JOIN conversations c ON c.id = m.conversation_id
+                WHERE $6 AND {THEIRS} AND c.id = $3 AND m.seq < (SELECT seq FROM first) AND m.role = 'summary'
+                ORDER BY m.seq DESC LIMIT 1
+            )
+            ORDER BY seq""",
         *scope(caller),
         conversation_id,
         message_seq,
         turn_seq - turns,
+        summary,
     )
     by_turn: dict[UUID, list[Message]] = {}
     for row in rows:
@@ -292,7 +310,7 @@ WITH t AS (
     UPDATE turns
     SET state = $4, events = $5, reply = $6, specialist = $7, provider = $8, model = $9, agent_version = $10,
         input_tokens = $11, output_tokens = $12, model_ms = $13, tools_ms = $14, total_ms = $15, error_code = $16,
-        ended_at = now(), lease_owner = NULL, lease_expires_at = NULL
+        route = $20, arm = $21, cost_usd = $22, ended_at = now(), lease_owner = NULL, lease_expires_at = NULL
     WHERE id = $1 AND lease_owner = $2 AND lease_fence = $3 AND state = 'running'
     RETURNING id, conversation_id
 ), c AS (
@@ -372,6 +390,9 @@ async def close(db: Database, lease: Lease, work: TurnWork, ending: Ending) -> i
         to_json_text(body),
         len(work.messages),
         len(audit),
+        work.route,
+        work.arm,
+        work.cost_usd,
     )
     return row["last_message"] if row else None
 
@@ -447,6 +468,9 @@ def _audit_of(work: TurnWork, ending: Ending) -> list[tuple[str, dict[str, Any]]
         "error_code": ending.error_code,
         "provider": work.provider,
         "model": work.model,
+        "route": work.route,
+        "arm": work.arm,
+        "cost_usd": work.cost_usd,
         "agent_version": ending.agent_version,
         "calls": [{"tool": call.tool, "status": call.status} for call in work.calls],
     }

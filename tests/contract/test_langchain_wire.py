@@ -1,0 +1,334 @@
+"""LangChain chat models as a provider, against the scripted model server: one with async code, one without."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from agent.errors import (
+    ContextExceeded,
+    HistoryRejected,
+    ModelBusy,
+    ModelError,
+    ModelMisbehaved,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+)
+from agent.providers import base
+from agent.providers.base import Capabilities, Chunk, ModelRequest, Provider, Reasoning, Text, Tokens, TurnFacts, Where
+from agent.providers.langchain import LANGCHAIN, LangChainConfig, langchain
+from agent.routing.config import ModelsError
+from agent.transcript import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from tests.doubles.model_service import Call, Lane, ModelService, Quirk, Reply, Usage
+from tests.doubles.world import CUSTOMER, NOW, SPECS
+from tools.contract import ToolSpec
+
+KEY = "sk-do-not-show-me"
+WHERE = Where("MY_KEY", "my.url", "my.model")
+CLAUDE = "anthropic.claude-sonnet-4-20250514-v1:0"
+Make = Callable[..., Provider]
+HISTORY: tuple[Message, ...] = (
+    UserMessage("hi"),
+    AssistantMessage("", (ToolCall("x", "list_projects", {}), ToolCall("y", "get_working_hours", {}))),
+    ToolMessage("x", "list_projects", {"ok": True}),
+    ToolMessage("y", "get_working_hours", {"ok": False, "code": "not_found"}, ok=False),
+    UserMessage("and now?"),
+)
+
+
+def chat_openai(lane: Lane, capabilities: Capabilities = LANGCHAIN, **more: Any) -> Provider:
+    """langchain-openai, which is async."""
+    given = {"base_url": lane.url("openai"), "api_key": KEY, **more}
+    config = LangChainConfig(factory="langchain_openai:ChatOpenAI", model="m", arguments=given, where=WHERE)
+    return langchain(config, "chain", capabilities)
+
+
+def chat_bedrock(lane: Lane, capabilities: Capabilities = LANGCHAIN, threads: int = 4, **more: Any) -> Provider:
+    """langchain-aws, which waits in threads."""
+    given = {
+        "base_url": lane.url("bedrock"),
+        "region_name": "us-east-1",
+        "aws_access_key_id": "AKIDEXAMPLE",
+        "aws_secret_access_key": KEY,
+        **more,
+    }
+    config = LangChainConfig(
+        factory="langchain_aws:ChatBedrockConverse", model=CLAUDE, arguments=given, where=WHERE, threads=threads
+    )
+    return langchain(config, "chain", capabilities)
+
+
+# Making this one takes most of a second, so the tests share one and script its lane anew.
+_SHARED: dict[str, tuple[str, Provider]] = {}
+
+
+async def ready(models: ModelService, make: Make, *replies: Reply) -> tuple[Lane, Provider]:
+    """A provider as it is by default, and the lane that it asks."""
+    if make is chat_openai:
+        lane = await models.lane(*replies)
+        return lane, make(lane)
+    if models.url not in _SHARED:
+        lane = await models.lane()
+        _SHARED[models.url] = lane.id, make(lane)
+    lane_id, provider = _SHARED[models.url]
+    lane = Lane(models, lane_id, None)
+    await lane.script(*replies)
+    return lane, provider
+
+
+BOTH = pytest.mark.parametrize("make", [chat_openai, chat_bedrock])
+
+
+def request(*messages: Message, tools: tuple[ToolSpec, ...] = SPECS) -> ModelRequest:
+    """A request, with all tools of the small world."""
+    return ModelRequest("Be kind.", messages or (UserMessage("hi"),), tools, TurnFacts(NOW, CUSTOMER, ()))
+
+
+async def ask(provider: Provider, *messages: Message, tools: tuple[ToolSpec, ...] = SPECS) -> list[Chunk]:
+    """All chunks of one call; the integration's errors as the typed ones."""
+    try:
+        return [
+            chunk
+            async for chunk in provider.wire.stream(provider.render(request(*messages, tools=tools)), deadline_s=5)
+        ]
+    except provider.raises as error:
+        raise provider.classify(error) from error
+
+
+def said(chunks: list[Chunk]) -> str:
+    """The text of them."""
+    return "".join(chunk.text for chunk in chunks if isinstance(chunk, Text))
+
+
+def calls_in(chunks: list[Chunk]) -> list[tuple[str, dict[str, Any], str | None]]:
+    """(name, args, error) of every call."""
+    return [(c.call.name, c.call.args, c.error) for c in chunks if isinstance(c, base.Call)]
+
+
+@BOTH
+async def test_text_calls_and_usage_come_and_the_history_is_accepted(models: ModelService, make: Make) -> None:
+    """A history with parallel calls and a failed one, a text in pieces, two calls in fragments, cached tokens."""
+    calls = (Call("get_time_slots", {"project_id": "1", "date": "2026-03-16"}), Call("list_projects"))
+    lane, provider = await ready(models, make, Reply("Let me look at it.", calls, usage=Usage(5, 6, cache_read=3)))
+    chunks = await ask(provider, *HISTORY)
+    assert said(chunks) == "Let me look at it."
+    assert sum(isinstance(chunk, Text) for chunk in chunks) > 1
+    assert calls_in(chunks) == [
+        ("get_time_slots", {"project_id": "1", "date": "2026-03-16"}, None),
+        ("list_projects", {}, None),
+    ]
+    assert chunks[-1] == Tokens(8, 6, cache_read_tokens=3)
+    assert (await lane.requests())[-1].problems == []
+
+
+async def test_thoughts_are_no_text_and_a_failed_result_is_marked(models: ModelService) -> None:
+    """Content blocks of reasoning; Converse's own place for the status of a result."""
+    lane, provider = await ready(models, chat_bedrock, Reply("Hello.", reasoning="They greet me."))
+    chunks = await ask(provider, *HISTORY)
+    assert "".join(c.text for c in chunks if isinstance(c, Reasoning)) == "They greet me."
+    assert said(chunks) == "Hello."
+    body = (await lane.bodies())[-1]
+    results = [
+        block["toolResult"]["status"] for m in body["messages"] for block in m["content"] if "toolResult" in block
+    ]
+    assert results == ["success", "error"]
+
+
+@BOTH
+async def test_an_answer_that_is_not_streamed_is_understood(models: ModelService, make: Make) -> None:
+    """As the capabilities say, here of a model that does not stream its calls."""
+    lane = await models.lane(Reply("One moment.", (Call("list_projects"),)))
+    chunks = await ask(make(lane, Capabilities(streams_tool_calls=False)))
+    assert (said(chunks), calls_in(chunks)) == ("One moment.", [("list_projects", {}, None)])
+    (asked,) = await lane.requests()
+    assert not asked.body.get("stream")
+    assert not asked.path.endswith("-stream")
+
+
+@pytest.mark.parametrize(
+    "quirk", [Quirk.INDEX_ALL_ZERO, Quirk.INDEX_MISSING, Quirk.NAME_IN_EACH_PIECE, Quirk.ID_IN_EACH_PIECE]
+)
+async def test_calls_of_careless_servers_are_put_together(models: ModelService, quirk: Quirk) -> None:
+    """By index and id, whichever of them there is."""
+    calls = (Call("get_time_slots", {"project_id": "1", "date": "x"}), Call("list_projects", {"a": 1}))
+    lane = await models.lane(Reply(calls=calls, quirks={quirk}))
+    assert calls_in(await ask(chat_openai(lane))) == [
+        ("get_time_slots", {"project_id": "1", "date": "x"}, None),
+        ("list_projects", {"a": 1}, None),
+    ]
+
+
+@pytest.mark.parametrize("able", [LANGCHAIN, Capabilities(streams=False)])
+async def test_unreadable_arguments_are_an_error_of_the_call(models: ModelService, able: Capabilities) -> None:
+    """Repaired as everywhere where no doubt is left; else refused with a reason, never guessed."""
+    lane = await models.lane(Reply(calls=(Call("a", raw_arguments='{"x": 1,}'), Call("b", raw_arguments='{"x": "cut'))))
+    (_, args, fine), (_, none, problem) = calls_in(await ask(chat_openai(lane, able)))
+    assert (args, fine, none) == ({"x": 1}, None, {})
+    assert problem
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("reply", "kind", "hint"),
+    [
+        (Reply(status=401), ModelRejected, "MY_KEY"),
+        (Reply(status=403), ModelRejected, "MY_KEY"),
+        (Reply(status=404), ModelRejected, "my.model"),
+        (Reply(status=400), HistoryRejected, ""),
+        (Reply(error="context_too_long"), ContextExceeded, ""),
+        (Reply(status=429), ModelBusy, "busy"),
+        (Reply(status=503), ModelUnavailable, ""),
+        (Reply("A long enough text.", fault_in_stream=1), ModelUnavailable, ""),
+        (Reply("A long enough text.", error="throttled", fault_in_stream=1), ModelBusy, ""),
+        (Reply("A long enough text.", cut_after=1), ModelUnavailable, ""),
+    ],
+    ids=lambda value: "" if not isinstance(value, Reply) else f"{value.status or value.error or 'broken'}",
+)
+async def test_failures_are_typed_not_repeated_and_show_no_key(
+    models: ModelService, make: Make, reply: Reply, kind: type[ModelError], hint: str
+) -> None:
+    """By status, by class name, by code in the stream; asked once; keys cut out of what the server says."""
+    lane, provider = await ready(models, make, reply, Reply("For whoever asks again."))
+    with pytest.raises(kind) as caught:
+        await ask(provider)
+    assert hint in caught.value.user_hint
+    assert await lane.left() == 1
+
+
+async def test_no_secret_is_shown_wherever_it_came_from(models: ModelService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the arguments, or of the environment, which the class reads by itself."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for given in (KEY, None):
+        lane = await models.lane(Reply(status=401, error_message=f"Incorrect API key provided: {KEY}"))
+        provider = chat_openai(lane, api_key=given)
+        with pytest.raises(ModelRejected) as caught:
+            await ask(provider)
+        assert KEY not in f"{caught.value} {caught.value.user_hint} {provider}"
+        assert "***" in str(caught.value)
+
+
+@BOTH
+async def test_silence_ends_in_time(models: ModelService, make: Make) -> None:
+    """The class's own time-out, where the deadline of the turn is further away."""
+    lane = await models.lane(Reply("Hello.", hang_after=0))
+    with pytest.raises(ModelTimeout):
+        await ask(make(lane, timeout=1))
+
+
+@BOTH
+async def test_an_absent_server_is_unavailable(models: ModelService, make: Make) -> None:
+    """Nobody listens."""
+    lane = await models.lane()
+    with pytest.raises(ModelUnavailable):
+        await ask(make(lane, base_url="http://127.0.0.1:9/v1"))
+
+
+@BOTH
+async def test_closing_the_stream_closes_the_connection(models: ModelService, make: Make) -> None:
+    """Whoever stops listening stops the server; a thread finds out with the next piece."""
+    lane = await models.lane(Reply(("word ",) * 500, delay_between_s=0.01))
+    provider = make(lane)
+    stream = provider.wire.stream(provider.render(request()), deadline_s=5)
+    assert await anext(stream) == Text("word ")
+    await stream.aclose()  # type: ignore[attr-defined]
+    await lane.until(cut_off=1)
+
+
+async def test_blocking_calls_keep_to_their_own_threads(models: ModelService) -> None:
+    """As many at once as configured, the others wait; none of them in the event loop's pool."""
+    lane = await models.lane(Reply("Hi.", delay_first_s=0.1), repeat_last=True)
+    provider, most = chat_bedrock(lane, threads=2), 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, sum(thread.name == "langchain-call" for thread in threading.enumerate()))
+            await asyncio.sleep(0.005)
+
+    watching = asyncio.create_task(watch())
+    answers = await asyncio.gather(*(ask(provider) for _ in range(5)))
+    watching.cancel()
+    assert [said(answer) for answer in answers] == ["Hi."] * 5
+    assert 1 <= most <= 2
+    assert not any(thread.name.startswith("asyncio_") for thread in threading.enumerate())
+
+
+class Echo(BaseChatModel):
+    """A class of one's own: it does not stream, and takes no tools."""
+
+    fails: bool = False
+
+    @property
+    def _llm_type(self) -> str:
+        return "echo"
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **more: Any) -> ChatResult:
+        if self.fails:
+            raise KeyError("choices")
+        said = AIMessage(f"{messages[-1].content} {more.get('mood')}")
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+def echo(**more: Any) -> Provider:
+    """The class above, as configured by its name."""
+    config = LangChainConfig(factory=f"{__name__}:Echo", model="echo", arguments=more, options={"mood": "gladly"})
+    return langchain(config)
+
+
+async def test_any_class_will_do() -> None:
+    """Without streams, async code, usage; what it has no idea of is told by its kind."""
+    chunks = await ask(echo(), tools=())
+    assert chunks[0] == Text("hi gladly")
+    assert isinstance(chunks[1], Tokens)
+    assert chunks[1].estimated
+    with pytest.raises(ModelRejected, match="does not support tools"):
+        await ask(echo())
+    with pytest.raises(ModelMisbehaved, match="KeyError"):
+        await ask(echo(fails=True), tools=())
+
+
+def problems() -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Configurations that cannot work, the path of the fault, and words of the fix."""
+    yield {"factory": "langchain_nowhere.chat:Chat"}, "providers.x.factory", "pip install langchain-nowhere"
+    yield {"factory": "langchain_openai:ChatNothing"}, "providers.x.factory", "no chat model class"
+    yield {"factory": "langchain_openai:OpenAIEmbeddings"}, "providers.x.factory", "no chat model class"
+    wrong = {"api_key": KEY, "temperature": f"hot {KEY}"}
+    yield {"factory": "langchain_openai:ChatOpenAI", "arguments": wrong}, "providers.x.arguments.temperature", "number"
+    no_region = {"aws_access_key_id": "A", "aws_secret_access_key": KEY}
+    yield {"factory": "langchain_aws:ChatBedrockConverse", "arguments": no_region}, "providers.x.arguments", "region"
+
+
+@pytest.mark.parametrize(("config", "path", "words"), list(problems()))
+def test_a_configuration_that_cannot_work_is_told_with_its_fix(
+    config: dict[str, Any], path: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing package, wrong class, wrong or missing arguments; no value of them is repeated."""
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(ModelsError) as caught:
+        langchain(LangChainConfig(**{"model": "m", **config}), "x")
+    ((told, what),) = caught.value.problems
+    assert told == path
+    assert words in what
+    assert KEY not in what
+
+
+async def test_probe_says_cause_and_fix(models: ModelService) -> None:
+    """A word to the model, as all classes can be asked."""
+    lane = await models.lane(Reply("Hello, how are you today?"), Reply(status=401, error_message=f"Wrong: {KEY}"))
+    provider = chat_openai(lane)
+    assert provider.probe
+    good, bad = await provider.probe(), await provider.probe()
+    assert good.ok
+    assert not bad.ok
+    assert "MY_KEY" in bad.fix
+    assert KEY not in bad.cause + bad.fix
