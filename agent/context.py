@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
+from agent.by_object import ByObject
 from agent.long_results import READ, cut
 from agent.providers.base import Capabilities, ModelRequest, Tokens
 from agent.providers.prompt import result_text, system_text
@@ -43,17 +44,15 @@ def fit(
         return replace(request, messages=said, plain=tried.plain)
     turns, summary = uncovered(request.messages)
     facts = replace(request.facts, summary=summary) if summary else request.facts
-    shown = [_cut(turn, result_chars, capabilities) for turn in turns]
-    whole = replace(request, messages=tuple(chain.from_iterable(shown)), facts=facts, plain=tried.plain)
-    room = capabilities.max_context_tokens - capabilities.max_output_tokens - _fixed(whole)
+    asked = replace(request, messages=(), facts=facts, plain=tried.plain)
+    room = capabilities.max_context_tokens - capabilities.max_output_tokens - _fixed(asked)
+    shown = _newest(turns, room, result_chars, capabilities)
     if tried.shorter:
-        room = min(room, sum(map(size, whole.messages))) // 2
-    kept = _newest(shown, room)
-    if kept:
-        kept[-1] = _shrunk(turns[-1], kept[-1], room, result_chars, capabilities)
-    messages, known = tuple(chain.from_iterable(kept)), set(map(id, request.messages))
+        room = min(room, sum(size(message) for turn in shown for message in turn)) // 2
+        shown = _newest(turns, room, result_chars, capabilities)
+    messages, known = tuple(chain.from_iterable(shown)), set(map(id, request.messages))
     was_cut = capabilities.tools and any(id(message) not in known for message in messages)
-    return replace(whole, messages=messages, tools=(*request.tools, READ) if was_cut else request.tools)
+    return replace(asked, messages=messages, tools=(*request.tools, READ) if was_cut else request.tools)
 
 
 def expected(request: ModelRequest, capabilities: Capabilities) -> Tokens:
@@ -64,6 +63,10 @@ def expected(request: ModelRequest, capabilities: Capabilities) -> Tokens:
 
 def size(message: Message) -> int:
     """Of a message, in tokens, estimated."""
+    return _SIZES.of(message)
+
+
+def _size(message: Message) -> int:
     match message:
         case ToolMessage():
             return FRAME_TOKENS + _tokens(result_text(message.result))
@@ -100,18 +103,23 @@ def _cut(turn: Sequence[Message], limit: int, capabilities: Capabilities) -> lis
     return [cut(m, limit, readable=capabilities.tools) if isinstance(m, ToolMessage) else m for m in turn]
 
 
-def _newest(turns: list[list[Message]], room: int) -> list[list[Message]]:
-    """The last of the turns and, as far as there is room, those before it."""
-    begin = len(turns)
-    while begin > 0 and ((room := room - sum(map(size, turns[begin - 1]))) >= 0 or begin == len(turns)):
-        begin -= 1
-    return turns[begin:]
+def _newest(
+    turns: Sequence[Sequence[Message]], room: int, limit: int, capabilities: Capabilities
+) -> list[list[Message]]:
+    """The last of the turns as they are shown, and those before it as far as there is room."""
+    shown: list[list[Message]] = []
+    for turn in reversed(turns):
+        part = _cut(turn, limit, capabilities) if shown else _shrunk(turn, room, limit, capabilities)
+        room -= sum(map(size, part))
+        if shown and room < 0:
+            break
+        shown.append(part)
+    return shown[::-1]
 
 
-def _shrunk(
-    turn: Sequence[Message], shown: list[Message], room: int, limit: int, capabilities: Capabilities
-) -> list[Message]:
-    """A turn that is shown so, with its results cut further if it is too big: the longest first."""
+def _shrunk(turn: Sequence[Message], room: int, limit: int, capabilities: Capabilities) -> list[Message]:
+    """The present turn, with its results cut further if it is too big alone: the longest first."""
+    shown = _cut(turn, limit, capabilities)
     while limit > LEAST_RESULT_CHARS and sum(map(size, shown)) > room:
         limit = max(limit // 2, LEAST_RESULT_CHARS)
         shown = _cut(turn, limit, capabilities)
@@ -119,21 +127,11 @@ def _shrunk(
 
 
 def _fixed(request: ModelRequest) -> int:
-    return FRAME_TOKENS + _tokens(system_text(request)) + sum(map(_tool_size, request.tools))
+    return FRAME_TOKENS + _tokens(system_text(request)) + sum(map(_TOOL_SIZES.of, request.tools))
 
 
 def _tool_size(spec: ToolSpec) -> int:
-    known = _TOOLS.get(id(spec))
-    if known is None or known[0] is not spec:
-        if len(_TOOLS) > 1_000:
-            _TOOLS.clear()
-        text = f"{spec.name} {spec.description} {spec.parameters}"
-        known = _TOOLS[id(spec)] = spec, FRAME_TOKENS + _tokens(text)
-    return known[1]
-
-
-# Specs live as long as the process and are the same in every turn.
-_TOOLS: dict[int, tuple[ToolSpec, int]] = {}
+    return FRAME_TOKENS + _tokens(f"{spec.name} {spec.description} {spec.parameters}")
 
 
 def _tokens(text: str) -> int:
@@ -141,3 +139,7 @@ def _tokens(text: str) -> int:
         return len(text) // ASCII_CHARS
     plain, dense = len(text.encode("ascii", "ignore")), len(_CJK.findall(text))
     return int(plain / ASCII_CHARS + (len(text) - plain - dense) / OTHER_CHARS + dense / CJK_CHARS)
+
+
+_SIZES: ByObject[Message, int] = ByObject(_size, kept=8_192)
+_TOOL_SIZES: ByObject[ToolSpec, int] = ByObject(_tool_size, kept=1_024)

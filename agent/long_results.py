@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import orjson
 
+from agent.by_object import ByObject
 from agent.providers.prompt import result_text
 from agent.transcript import JsonObject, Message, ToolMessage
 from tools.contract import InvalidArguments, ToolError, ToolResult, ToolSpec
@@ -118,23 +119,4 @@ def _json(node: object) -> str:
     return orjson.dumps(node).decode()
 
 
-class _Cuts:
-    """Made once for each message: every call of every later turn shows the same ones again."""
-
-    def __init__(self, kept: int = 512) -> None:
-        self._kept = kept
-        self._known: dict[tuple[int, int, bool], tuple[ToolMessage, ToolMessage]] = {}
-
-    def of(self, message: ToolMessage, limit: int, readable: bool) -> ToolMessage:
-        key = id(message), limit, readable
-        known = self._known.get(key)
-        if known is not None and known[0] is message:
-            return known[1]
-        shortened = _shortened(message, limit, readable)
-        if len(self._known) >= self._kept:
-            self._known.clear()
-        self._known[key] = message, shortened
-        return shortened
-
-
-_CUTS = _Cuts()
+_CUTS: ByObject[ToolMessage, ToolMessage] = ByObject(_shortened, kept=512)

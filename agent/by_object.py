@@ -1,0 +1,33 @@
+"""What was worked out of an object that is never changed, found again by the object itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class ByObject(Generic[T, V]):
+    """Results of `work(thing, *how)`, for things that cannot be hashed or take long to.
+
+    Every call of every later turn looks at the same messages, so each is worked on once. At most `kept` are held.
+    """
+
+    def __init__(self, work: Callable[..., V], kept: int) -> None:
+        self._work = work
+        self._kept = kept
+        self._known: dict[Hashable, tuple[T, V]] = {}
+
+    def of(self, thing: T, *how: Any) -> V:
+        """The result for this very object."""
+        key = (id(thing), *how) if how else id(thing)
+        known = self._known.get(key)
+        if known is not None and known[0] is thing:
+            return known[1]
+        result = self._work(thing, *how)
+        if len(self._known) >= self._kept:
+            self._known.clear()
+        self._known[key] = thing, result
+        return result
