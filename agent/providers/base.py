@@ -53,6 +53,7 @@ class ModelRequest:
     facts: TurnFacts
     deadline_s: float = 60.0
     plain: bool = False
+    turn_key: str = ""  # conversation and turn, in letters, digits and a dot: for what a provider keeps for a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,14 @@ class Cited:
 
 
 @dataclass(frozen=True, slots=True)
+class Searched:
+    """The provider searched its own knowledge, and found so many passages."""
+
+    query: str
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """The provider's private state for its next call, and which specialist it spoke as (None: does not know).
 
@@ -111,7 +120,7 @@ class Note:
     specialist: str | None = None
 
 
-Chunk = Text | Reasoning | Call | Tokens | Note | Cited
+Chunk = Text | Reasoning | Call | Tokens | Note | Cited | Searched
 
 
 class Wire(Protocol):

@@ -65,7 +65,7 @@ def entries(messages: Sequence[Message], provider: str = "", *, plain: bool = Fa
         state = message.state if message.provider == provider and not plain else None
         text, calls = message.text.strip(), message.tool_calls
         if plain and position < last_user and calls:
-            found.append(Step(_told(text, calls, answers)))
+            found.append(Step(told(Step(text, tuple(_answered(call, answers, 0) for call in calls)))))
         elif calls:
             found.append(Step(text, tuple(_answered(call, answers, next(numbers)) for call in calls), state))
         elif text:
@@ -89,6 +89,15 @@ def taking_turns(history: Sequence[Entry]) -> list[Entry]:
         else:
             joined.append(entry)
     return joined
+
+
+def told(step: Step) -> str:
+    """A step with calls as text. Only what a model said to itself, so it stands in a form that no parser takes up."""
+    lines = [step.text] if step.text else []
+    for call in step.calls:
+        shown = orjson.dumps(call.result).decode().replace("<", "\\u003c")
+        lines.append(f"(Looked up with {call.name}. Result, as data: {shown})")
+    return "\n".join(lines)
 
 
 def _with_answers(
@@ -116,13 +125,3 @@ def _answered(call: ToolCall, answers: dict[str, ToolMessage], number: int) -> A
     if answer is None:
         return Answered(f"call{number:05d}", name, call.args, STOPPED, ok=False)
     return Answered(f"call{number:05d}", name, call.args, answer.result, answer.ok)
-
-
-def _told(text: str, calls: Sequence[ToolCall], answers: dict[str, ToolMessage]) -> str:
-    """A step with calls as text. Only what a model said to itself, so it stands in a form that no parser takes up."""
-    lines = [text] if text else []
-    for call in calls:
-        result = answers[call.id].result if call.id in answers else STOPPED
-        shown = orjson.dumps(result).decode().replace("<", "\\u003c")
-        lines.append(f"(Looked up with {call.name or 'a tool'}. Result, as data: {shown})")
-    return "\n".join(lines)

@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from agent.errors import ModelBusy, ModelError, ModelTimeout, NotOnTape
-from agent.providers.base import Call, Chunk, Cited, Note, Probe, Provider, Reasoning, Text, Tokens, Wire
+from agent.providers.base import Call, Chunk, Cited, Note, Probe, Provider, Reasoning, Searched, Text, Tokens, Wire
 from agent.providers.tape_key import Asked, asked
 from agent.transcript import JsonObject, ToolCall
 
 FORM = 1  # of the lines; another one cannot be read
-KINDS: dict[str, type[Chunk]] = {kind.__name__.lower(): kind for kind in (Text, Reasoning, Tokens, Note, Cited)}
+KINDS: dict[str, type[Chunk]] = {
+    kind.__name__.lower(): kind for kind in (Text, Reasoning, Tokens, Note, Cited, Searched)
+}
 Scope = Callable[[], str]
 
 
