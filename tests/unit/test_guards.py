@@ -188,6 +188,23 @@ LEAKS = [
     '[TOOL_CALLS][{"name": "list_projects", "arguments": {}}]',
     '<|python_tag|>{"type": "function", "name": "list_projects", "parameters": {}}',
     "Action: list_projects\nAction Input: {}",
+    '{"list_projects": {}}',
+    "<tool_call>\n<function=list_projects>\n</function>\n</tool_call>",
+    "<tool_call>list_projects\n</tool_call>",
+    "<__function=list_projects></__function>",
+    '<｜DSML｜function_calls>\n<｜DSML｜invoke name="list_projects">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>list_projects<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>list_projects\n```json\n{}\n```<｜tool▁call▁end｜>",
+    "<|tool_call_begin|>functions.list_projects:0<|tool_call_argument_begin|>{}<|tool_call_end|>",
+    "<|start|>assistant<|channel|>commentary to=functions.list_projects <|constrain|>json<|message|>{}<|call|>",
+    "commentary to=functions.list_projects json{}",
+    "[TOOL_CALLS]list_projects[CALL_ID]x1y2[ARGS]{}",
+    "list_projects[ARGS]{}",
+    "<|tool_call>call:list_projects{}<tool_call|>",
+    "<start_function_call>call:list_projects{}<end_function_call>",
+    "```tool_code\nprint(default_api.list_projects())\n```",
+    "<|python_tag|>list_projects.call()",
+    'functools[{"name": "list_projects", "arguments": {}}]',
 ]
 
 
@@ -202,7 +219,8 @@ async def test_a_call_printed_as_text_is_made_and_not_shown(leak: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "leak", ['<tool_call>{"name": "list_pro', '{"oops": [1, 2', "<invoke name=", "```\nwhatever {", '{"a": 1}']
+    "leak",
+    ['<tool_call>{"name": "list_pro', '{"oops": [1, 2', "<invoke name=", "```\nwhatever {", '{"a": 1}', "{" * 4000],
 )
 async def test_syntax_that_is_no_call_is_withheld_and_asked_again(leak: str) -> None:
     """Nothing of it is shown."""
@@ -230,6 +248,14 @@ def test_calls_are_read_with_their_arguments() -> None:
     ]
     xml = '<invoke name="add_note"><parameter name="note_text">ring (twice)</parameter></invoke>'
     assert read_calls(f"{xml} bye", NAMES) == ([("add_note", {"note_text": "ring (twice)"})], " bye")
+    glm = "<tool_call>add_note\n<arg_key>note_text</arg_key>\n<arg_value>two\nlines</arg_value>\n</tool_call>"
+    assert read_calls(glm, NAMES) == ([("add_note", {"note_text": "two\nlines"})], "")
+    pairs = '<|tool_call>call:add_note{note_text:<|"|>a {b}, c<|"|>,copies:2}<tool_call|>'
+    assert read_calls(pairs, NAMES)[0] == [("add_note", {"note_text": "a {b}, c", "copies": "2"})]
+    kimi = '<|tool_call_begin|>functions.add_note:3<|tool_call_argument_begin|>{"note_text": "x"}<|tool_call_end|>'
+    assert read_calls(kimi, NAMES)[0] == [("add_note", {"note_text": "x"})]
+    unclosed = "<function=add_note><parameter=project_id>410001\n<parameter=note_text> ring twi"
+    assert read_calls(unclosed, NAMES)[0] == []
     both = '[{"name": "list_projects", "arguments": {}}, {"name": "get_time_slots", "arguments": {"date": "x"}}]'
     assert [name for name, _ in read_calls(both, NAMES)[0]] == ["list_projects", "get_time_slots"]
     assert read_calls('{"name": "rm_rf", "arguments": {}}', NAMES)[0] == []
