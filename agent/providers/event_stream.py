@@ -6,6 +6,7 @@ by botocore, whose parser costs several times as much CPU as everything else of 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
@@ -53,6 +54,13 @@ class Frames:
         if self._rest:
             raise StreamBroken("the event stream ended within a message")
         return []
+
+
+async def frames(response: aiohttp.ClientResponse) -> AsyncIterator[list[Frame]]:
+    """All messages of a body, as `Frames.some` gives them."""
+    whole = Frames(response)
+    while batch := await whole.some():
+        yield batch
 
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
