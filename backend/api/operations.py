@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 from agent.errors import StoreUnavailable
 from backend.api.caller import Parts
 from backend.api.chat import json
+from backend.telemetry.metrics import MEDIA_TYPE
 
 router = APIRouter()
 
@@ -32,7 +33,10 @@ async def live() -> dict[str, str]:
 
 @router.get("/readyz", tags=["operations"])
 async def ready(parts: Parts) -> Response:
-    """Whether turns can be taken: 503 without Postgres, `degraded` without Redis. `breakers`: state by upstream."""
+    """Whether turns can be taken: 503 without Postgres, `degraded` without Redis. `breakers`: state by upstream.
+
+    `models`: who answers; `faults` are those of a changed MODELS_FILE, which is not in use as long as it has any.
+    """
     checks = {"postgres": "ok", "redis": "ok" if await parts.sessions.ping() else "unreachable"}
     try:
         await parts.db.row("SELECT 1")
@@ -47,10 +51,22 @@ async def ready(parts: Parts) -> Response:
         "checks": checks,
         "running_turns": parts.service.running_turns,
         "breakers": breakers,
+        "models": {
+            "primary": parts.models.primary.name,
+            "version": parts.models.described.digest,
+            "faults": [{"path": path, "problem": problem} for path, problem in parts.models.faults],
+        },
     }
     response = json(body)
     response.status_code = 503 if status == "unavailable" else 200
     return response
+
+
+@router.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
+async def metrics(parts: Parts) -> Response:
+    """What this process counts, for Prometheus: model calls, failovers, canaries, breakers, turns."""
+    body = parts.metrics.render(parts.service.running_turns, parts.breakers.snapshots(), parts.models.router.status())
+    return Response(body, media_type=MEDIA_TYPE)
 
 
 @router.get("/docs", include_in_schema=False)
