@@ -6,6 +6,7 @@ never in the file: it names the environment variables that hold them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -220,7 +221,9 @@ def read(text: str, environ: Mapping[str, str]) -> ModelsFile:
     try:
         models = ModelsFile.model_validate(raw)
     except ValidationError as error:
-        problems += [(_path(each["loc"]), _said(dict(each))) for each in error.errors()]
+        # A list whose only item is wrong counts as empty, too; that is no fault of its own.
+        found = [each for each in error.errors() if each["type"] != "too_short" or not each["input"]]
+        problems += [(_path(each["loc"]), _said(dict(each))) for each in found]
     problems += [*_wrong_names(raw), *_unset(raw, environ)]
     if models is None or problems:
         raise ModelsError(sorted(dict.fromkeys(problems)))
@@ -294,8 +297,17 @@ def _unset(raw: dict[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[st
         wanted = {"api_key_env": provider.get("api_key_env", default)}
         wanted |= _prefixed("arguments_env", _dict(provider.get("arguments_env")))
         for path, variable in wanted.items():
-            if isinstance(variable, str) and not environ.get(variable):
+            if isinstance(variable, str) and not _VARIABLE.fullmatch(variable):
+                # Not repeated: it may be the key itself.
+                yield (
+                    f"providers.{name}.{path}",
+                    "is no variable's name; put the key in the environment and name it",
+                )
+            elif isinstance(variable, str) and not environ.get(variable):
                 yield f"providers.{name}.{path}", f"{variable} is not set in the environment; set it to the key"
+
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -152,6 +152,8 @@ class Conversation:
                 print(_dim(f"  [{event['tool']}({arguments}) {event['status']}, {event['duration_ms']:.0f} ms]"))
             case "confirmation_required":
                 self.questions.append(event)
+            case "route_changed" if event["restarts"]:
+                print(_dim(f"\n  [{event['reason']}; {event['model']} answers instead, from the beginning]"))
             case "turn_failed":
                 print(f"\n{event['user_hint']} {_dim('(' + event['code'] + ')')}")
             case "turn_completed":

@@ -176,7 +176,7 @@ export interface TurnStarted {
   agent_version: string;
 }
 
-/** Tokens of one model call; `estimated` when the provider said nothing. */
+/** Tokens of one model call, and what they cost; `estimated` when the provider said nothing. */
 export interface Usage {
   turn_id: string;
   seq: number;
@@ -187,6 +187,7 @@ export interface Usage {
   input_tokens: number;
   output_tokens: number;
   estimated: boolean;
+  cost_usd: number;
 }
 
 export type TurnEvent = TurnStarted | ModelStarted | TextDelta | ReasoningDelta | ToolRequested | ConfirmationRequired | ClientActionRequired | ToolStarted | ToolFinished | RetrievalFinished | Citation | RouteChanged | Usage | TurnCompleted | TurnFailed | TurnCancelled;
