@@ -75,8 +75,7 @@ def test_every_fault_is_told_at_once() -> None:
 def test_a_key_in_the_place_of_its_name_is_not_repeated() -> None:
     """Somebody will do it; the log must not hold it."""
     providers = "providers: {a: {kind: anthropic, model: c, api_key_env: sk-ant-secret}}"
-    found = problems(f"{providers}
-routes: {{default: {{primary: a}}}}")
+    found = problems(providers + "\nroutes: {default: {primary: a}}")
     assert "sk-ant-secret" not in str(found)
     assert "name it" in found["providers.a.api_key_env"]
 
