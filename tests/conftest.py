@@ -23,7 +23,7 @@ import pytest
 import pytest_asyncio
 import redis
 
-from tests import throwaway_stores
+from tests import throwaway_stores, yaml_once
 from tests.loopback import refuse_beyond_loopback
 from tests.throwaway_stores import REDIS_DATABASES, StoreUrls
 
@@ -40,6 +40,7 @@ MAC_BROWSERS = (
 CONTROLLER: dict[str, "subprocess.Popen[bytes]"] = {}
 
 refuse_beyond_loopback()
+yaml_once.install()
 
 
 def pytest_configure(config: pytest.Config) -> None:
