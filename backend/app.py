@@ -38,12 +38,16 @@ from backend.identity.upstream_token import UpstreamTokens
 from backend.limits.gate import ProviderGate
 from backend.limits.purse import Spender, Treasury
 from backend.records.database import Database
+from backend.routing.control import RouteControl
 from backend.routing.models import Models
 from backend.routing.models import Surroundings as ModelSurroundings
+from backend.routing.shadows import Shadows
 from backend.sessions.breakers import RedisBreakers
 from backend.sessions.model_limits import ModelLimits
+from backend.sessions.route_statistics import RouteStatistics
 from backend.sessions.store import Sessions
 from backend.settings import Settings, SettingsError
+from backend.telemetry.metrics import Metrics
 from tools.breaker import Breaker, Exchange
 from tools.contract import CallbackStore, Toolbox, ToolContext, ToolState
 from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
     from agent.providers.tape import Tape
 
 log = structlog.get_logger(__name__)
+
+NEVER = 10**9  # failures in a row
 
 
 def create_app(
@@ -83,10 +89,14 @@ def create_app(
         raise SettingsError(missing)
     definition = definition or load_agent(settings)
     deployment = load_deployment(settings.directory_file, settings.tenant)
+    db, metrics = Database(settings.database_url or ""), Metrics()
+    statistics = RouteStatistics(settings.redis_url or "", settings.tenant)
     shared = Shared(
-        Database(settings.database_url or ""),
+        db,
         RedisBreakers(settings.redis_url or "", settings.tenant),
         ModelLimits(settings.redis_url or "", settings.tenant),
+        RouteControl(db, statistics, settings.tenant, lambda: models.router, metrics),
+        metrics,
     )
     models = make_models(settings, definition, shared.breakers, shared)
 
@@ -130,6 +140,8 @@ class Shared:
     db: Database
     breakers: RedisBreakers
     limits: ModelLimits
+    control: RouteControl
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -159,19 +171,25 @@ async def parts(
         toolbox, worded = await stack.enter_async_context(opened(definition, around))
         clock = make_clock(settings, deployment, http)
         make_context = contexts(settings, deployment, clock, http, breakers)
+        classify = classifier(definition)
+        shadows = Shadows(db, worded, classify, models)
+        stack.push_async_callback(shadows.stop)
         service = ConversationService(
             db=db,
             sessions=sessions,
             clock=clock,
-            run_turn=run or answering(worded, models, toolbox, classifier(definition)),
+            run_turn=run or answering(worded, models, toolbox, classify, shadows),
             make_context=make_context,
             agent=agent_version(definition),
             limits=Limits(settings.turn_lease_seconds, settings.max_running_turns, settings.max_followers_per_turn),
+            on_ended=shared.metrics.turn_ended,
         )
         reconciler = Reconciler(db, clock, toolbox, make_context, pace(settings))
         reconciler.start()
         stack.push_async_callback(reconciler.stop)
         breakers.start()
+        await shared.control.start()
+        stack.push_async_callback(shared.control.stop)
         models.start()
         yield Backend(
             service=service,
@@ -183,6 +201,7 @@ async def parts(
             toolbox=toolbox,
             agent=definition.file.name,
             models=models,
+            metrics=shared.metrics,
         )
 
 
@@ -211,17 +230,22 @@ def make_models(
 ) -> Models:
     """The configured models; `SettingsError` names everything that is wrong with their description.
 
-    Without `shared` nothing limits them: for looking at them by hand.
+    Without `shared` nothing limits or counts them: for looking at them by hand.
     """
     around = ModelSurroundings(
         wrap=partial(taped, settings=settings),
-        make_breaker=lambda upstream, failures, reset_s: make_breaker(upstream, failures, reset_s, exchange),
+        # An open circuit leaves calls out by the clock, so a run in which one opened could not be replayed.
+        make_breaker=lambda upstream, failures, reset_s: make_breaker(
+            upstream, NEVER if settings.model_tape else failures, reset_s, exchange
+        ),
     )
     if shared is not None:
         treasury = Treasury(shared.db, shared.limits)
         around = replace(
             around,
             make_gate=lambda name, entry: ProviderGate(name, entry.limits, shared.limits),
+            observe=shared.control.observe,
+            on_router=shared.control.apply,
             purse_of=lambda models, turn: treasury.purse(models.budgets, Spender(turn.tenant, turn.subject)),
         )
     return Models(settings, definition, around)
@@ -253,13 +277,18 @@ def _tape(path: Path) -> Tape:
     return read_tape(path)
 
 
-def answering(definition: AgentDefinition, models: Models, toolbox: Toolbox, classify: Callable[[str], str]) -> RunTurn:
+def answering(
+    definition: AgentDefinition, models: Models, toolbox: Toolbox, classify: Callable[[str], str], shadows: Shadows
+) -> RunTurn:
     """Bind the agent to what stays the same from turn to turn. A call that names its tool needs no model."""
 
     def run(turn: TurnInput, work: TurnWork) -> AsyncIterator[TurnEvent]:
         if turn.call is not None:
             return run_call(definition, toolbox, turn, work)
-        return run_turn(definition, models.plan(turn), toolbox, turn, work, classify)
+        plan = models.plan(turn)
+        return shadows.beside(
+            turn, work, toolbox, lambda tools: run_turn(definition, plan, tools, turn, work, classify)
+        )
 
     return run
 

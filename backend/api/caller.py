@@ -14,6 +14,7 @@ from backend.records.database import Database
 from backend.routing.models import Models
 from backend.sessions.breakers import RedisBreakers
 from backend.sessions.store import Sessions
+from backend.telemetry.metrics import Metrics
 from tools.contract import Directory, Toolbox
 
 
@@ -48,6 +49,7 @@ class Backend:
     toolbox: Toolbox
     agent: str
     models: Models
+    metrics: Metrics
 
 
 def backend(request: Request) -> Backend:

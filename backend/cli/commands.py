@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import effects, lambdas, models, new, tools
+from backend.cli import effects, lambdas, models, new, routes, tools
 
 app = typer.Typer(
     name="outcrop",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(lambdas.app, name="lambda")
 app.add_typer(models.app, name="models")
+app.add_typer(routes.app, name="routes")
 app.add_typer(effects.app, name="effects")
 app.add_typer(tools.app, name="tools")
 app.add_typer(new.app, name="new")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backend.cli.database import with_database
+from backend.cli.terminal import at, operator_name, print_table, shown
 
 if TYPE_CHECKING:
     from backend.records.database import Database
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 BRIEF = 60
 LONGEST_NOTE = 2000
+HEADS = ("ID", "WHEN (UTC)", "TOOL", "STATUS", "CONVERSATION", "WHO", "ARGUMENTS", "LOOKS")
 
 app = typer.Typer(
     help="Effects whose outcome needs a person: look at them, and put on record how they ended. Nothing is ever sent.",
@@ -68,7 +68,7 @@ def list_(
         if as_json:
             print(_json([_plain(effect) for effect in found]))
         elif found:
-            _print_table([_row(effect) for effect in found])
+            print_table(HEADS, [_row(effect) for effect in found])
         else:
             print(f"No effect has status {status.value}." if status else "No effect needs a person.")
         return 0
@@ -102,10 +102,9 @@ def resolve(
     by: Annotated[str | None, typer.Option(help="your name for the audit; the user of this shell without it")] = None,
 ) -> None:
     """Put on record how an effect ended. Sends nothing."""
-    name = (by if by is not None else _user()).strip()
-    for option, given, most in (("--note", note.strip(), LONGEST_NOTE), ("--by", name, 100)):
-        if not 0 < len(given) <= most:
-            raise typer.BadParameter(f"{option} takes 1 to {most} characters.")
+    name = operator_name(by)
+    if not 0 < len(note.strip()) <= LONGEST_NOTE:
+        raise typer.BadParameter(f"--note takes 1 to {LONGEST_NOTE} characters.")
 
     async def work(db: Database, settings: Settings) -> int:
         from backend.conversations.reconciler import Pace
@@ -121,17 +120,10 @@ def resolve(
             min_age_s=_min_age_s(settings),
             looks=Pace().looks,
         )
-        print(f"{effect.short_id} {effect.tool}: recorded as {outcome.value}, by {_shown(name)}. Nothing was sent.")
+        print(f"{effect.short_id} {effect.tool}: recorded as {outcome.value}, by {shown(name)}. Nothing was sent.")
         return 0
 
     sys.exit(with_database(work))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # an account without a name, as in some containers
-        raise typer.BadParameter("This shell's user has no name: give yours with --by.") from None
 
 
 def _min_age_s(settings: Settings) -> float:
@@ -142,7 +134,7 @@ def _min_age_s(settings: Settings) -> float:
 def _row(effect: Effect) -> tuple[str, ...]:
     return (
         effect.short_id,
-        _at(effect.started_at),
+        at(effect.started_at),
         effect.tool,
         _state(effect),
         effect.conversation_id.hex[-8:],
@@ -152,21 +144,13 @@ def _row(effect: Effect) -> tuple[str, ...]:
     )
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    heads = ("ID", "WHEN (UTC)", "TOOL", "STATUS", "CONVERSATION", "WHO", "ARGUMENTS", "LOOKS")
-    lines = [heads, *(tuple(_shown(cell) for cell in row) for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(heads))]
-    for line in lines:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
 def _print_effect(effect: Effect, entries: Sequence[AuditEntry]) -> None:
     facts = {
         "id": effect.id,
         "tool": effect.tool,
         "status": _state(effect),
-        "began": _at(effect.started_at),
-        "settled": _at(effect.settled_at),
+        "began": at(effect.started_at),
+        "settled": at(effect.settled_at),
         "who": f"{effect.who} ({effect.owner})",
         "conversation": effect.conversation_id,
         "turn": effect.turn_id,
@@ -175,14 +159,14 @@ def _print_effect(effect: Effect, entries: Sequence[AuditEntry]) -> None:
         "result": json.dumps(effect.result, ensure_ascii=False) if effect.result else "none on record",
         "upstream": effect.upstream_status or "no answer on record",
         "effect key": effect.effect_key,
-        "looks": f"{effect.looks}, next {_at(effect.next_look_at)}" if effect.looked_for else effect.looks,
+        "looks": f"{effect.looks}, next {at(effect.next_look_at)}" if effect.looked_for else effect.looks,
     }
     for name, value in facts.items():
-        print(f"{name:<14}{_shown(str(value))}")
+        print(f"{name:<14}{shown(str(value))}")
     print("audit" if entries else "audit         nothing yet")
     for entry in entries:
         body = {key: value for key, value in entry.body.items() if key not in ("args", "effect_key", "tool")}
-        print(f"  {entry.seq:>4}  {_at(entry.at)}  {_shown(entry.actor)}  {entry.type}  {_shown(json.dumps(body))}")
+        print(f"  {entry.seq:>4}  {at(entry.at)}  {shown(entry.actor)}  {entry.type}  {shown(json.dumps(body))}")
 
 
 def _state(effect: Effect) -> str:
@@ -192,15 +176,6 @@ def _state(effect: Effect) -> str:
 def _brief(args: dict[str, Any]) -> str:
     text = ", ".join(f"{key}={value}" for key, value in args.items() if value is not None)
     return text if len(text) <= BRIEF else f"{text[: BRIEF - 1]}…"
-
-
-def _at(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "no"
-
-
-def _shown(text: str) -> str:
-    """What people wrote, without what a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _plain(effect: Effect) -> dict[str, Any]:

@@ -138,7 +138,9 @@ class ConversationService:
         make_context: MakeContext,
         agent: AgentVersion,
         limits: Limits = Limits(),
+        on_ended: Callable[[str], None] = lambda state: None,
     ) -> None:
+        """`on_ended` is told the state of each turn that ended here."""
         self._db = db
         self._sessions = sessions
         self._clock = clock
@@ -146,6 +148,7 @@ class ConversationService:
         self._make_context = make_context
         self._agent = agent
         self._limits = limits
+        self._on_ended = on_ended
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{uuid7().hex[-8:]}"
         self._recent = RecentTurns()
         self._clients = ClientActions(db)
@@ -445,6 +448,7 @@ class ConversationService:
         running.open_questions = _still_open(start.pending, work)
         running.show(shown)
         _log_turn(start, work, ending)
+        self._on_ended(ending.state)
 
     def _remember(self, start: _Start, work: TurnWork, last_message: int) -> None:
         """Keep the conversation's recent turns for its next one."""

@@ -44,6 +44,17 @@ def known_database_url(data_dir: Path) -> str:
     return f"postgresql://{ROLE}:{password}@{LOOPBACK}:{port}/{DATABASE}"
 
 
+def known_redis_url(data_dir: Path) -> str | None:
+    """URL of the Redis that was last started in `data_dir`, whether or not it still runs; None if none was."""
+    folder = data_dir.absolute()
+    try:
+        port = int((folder / "redis.port").read_text())
+        password = json.loads((folder / "redis.json").read_text())["password"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return f"redis://:{password}@{LOOPBACK}:{port}/0"
+
+
 @asynccontextmanager
 async def embedded_stores(
     data_dir: Path, *, database_url: str | None, redis_url: str | None, durable: bool = True

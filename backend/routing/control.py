@@ -142,7 +142,7 @@ class RouteControl:
                 await route_decisions.record(self._db, self._tenant, decision, after=decision.number)
             found = await route_decisions.latest(self._db, self._tenant)
             if self._loaded is not None:
-                await self._put_on_record(self._loaded, found.get(CONFIGURATION))
+                await self._put_on_record(self._loaded, found)
         except (StoreUnavailable, asyncpg.PostgresError) as error:
             if self._reachable:
                 log.warning("route_decisions_unreachable", error=repr(error))
@@ -151,13 +151,22 @@ class RouteControl:
         self._reachable = True
         self._learn(found, settled)
 
-    async def _put_on_record(self, router: Router, last: Decision | None) -> None:
-        """Record the configuration once, however many replicas load it."""
-        facts = described(router)
+    async def _put_on_record(self, router: Router, found: dict[tuple[str, str], Decision]) -> None:
+        """Record the configuration once, however many replicas load it, and end promotions that it has made good.
+
+        Else a canary of the same name, perhaps a year later, would begin with every conversation. What was rolled back
+        stays so: a canary that comes back is one that somebody has to speak for.
+        """
+        last, facts = found.get(CONFIGURATION), described(router)
         if last is None or last.facts["digest"] != facts["digest"]:
             decision = Decision(*CONFIGURATION, "configuration", SERVICE, "", facts)
             if not await route_decisions.record(self._db, self._tenant, decision, after=last.number if last else 0):
                 return  # another replica was faster, perhaps with another file: look again
+        for each in found.values():
+            config = router.models.routes.get(each.route)
+            if each.action == "promoted" and not (config and config.canary and config.canary.to == each.canary):
+                ended = Decision(each.route, each.canary, "reset", SERVICE, "it is no canary of its route any more")
+                await route_decisions.record(self._db, self._tenant, ended, after=each.number)
         if self._loaded is router:
             self._loaded = None
 

@@ -257,6 +257,7 @@ async def test_a_stranger_finds_nothing(client: httpx.AsyncClient) -> None:
         "/api/v1/sessions/{session_id}/messages": ("GET", f"/api/v1/sessions/{session}/messages", None),
     }
     open_to_all = {"/api/v1/conversations", "/api/v1/identities", "/api/chat", "/api/healthz", "/healthz", "/readyz"}
+    open_to_all.add("/metrics")
     described = (await client.get("/openapi.json")).json()["paths"]
     assert set(described) == set(requests) | open_to_all
     for stranger in ("c2", "biz", "coord", "anon"):
