@@ -178,7 +178,7 @@ def main() -> None:
     if arguments.path:
         body = {"decision_us": median(decisions)}
         body |= {f"failover_ms: {name}": median(values) for name, values in found.items()}
-        arguments.path.write_text(json.dumps(body, indent=2), "utf-8")
+        arguments.path.with_suffix(".routes.json").write_text(json.dumps(body, indent=2), "utf-8")
 
 
 if __name__ == "__main__":
