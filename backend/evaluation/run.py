@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import httpx
 
+from agent.errors import NotOnTape
 from backend.evaluation.judge import Case, Verdict, judge
 from backend.evaluation.scenario import Scenario, ScenarioFile
 from backend.evaluation.simulator_admin import JsonObject, SimulatorAdmin, moment
-from backend.evaluation.transcript import ObservedTurn, Pending, ToolCall, Transcript
+from backend.evaluation.transcript import ObservedTurn, Pending, Spent, ToolCall, Transcript
 from backend.evaluation.world import World
 
 TURN_TIMEOUT_S = 120.0
@@ -124,7 +127,7 @@ async def converse(task: Task, subject: Subject) -> Transcript:
         await simulator.arm([fault for fault in scenario.faults if fault.before_turn == number])
         body: JsonObject = {"message": expected.user, **({"session_id": session_id} if session_id else {})}
         started = time.monotonic()
-        answer = await _send(subject.api, scenario.persona, body)
+        answer = await _send(subject.api, scenario.persona, body, scope_of(task))
         duration_s = time.monotonic() - started
         commits, seen_commits = await simulator.commits(seen_commits)
         requests, faulted = await simulator.requests()
@@ -144,12 +147,16 @@ async def converse(task: Task, subject: Subject) -> Transcript:
     return Transcript(tuple(turns), state, await simulator.invariants(), tickets, session_id, faulted)
 
 
-async def _send(api: httpx.AsyncClient, persona: str, body: JsonObject) -> JsonObject:
+def scope_of(task: Task) -> str:
+    """The correlation id of a scenario's requests: `file.id`. Log lines bear it, and tapes are kept by it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{Path(task.file.path).stem}.{task.scenario.id}")[-64:]
+
+
+async def _send(api: httpx.AsyncClient, persona: str, body: JsonObject, scope: str) -> JsonObject:
     """The answer's JSON; a refusal becomes `{error, text}`."""
+    headers = {"x-demo-identity": persona, "x-correlation-id": scope}
     try:
-        response = await api.post(
-            "/api/v1/chat", json=body, headers={"x-demo-identity": persona}, timeout=TURN_TIMEOUT_S
-        )
+        response = await api.post("/api/v1/chat", json=body, headers=headers, timeout=TURN_TIMEOUT_S)
     except httpx.HTTPError as error:
         return {"error": repr(error), "text": ""}
     try:
@@ -158,9 +165,11 @@ async def _send(api: httpx.AsyncClient, persona: str, body: JsonObject) -> JsonO
         return {"error": f"{response.status_code}, no JSON", "text": response.text[:500]}
     if response.status_code != 200 or not isinstance(answer, dict):
         known = answer if isinstance(answer, dict) else {}
+        hint = known.get("user_hint") or known.get("detail") or ""
+        why = f": {hint}" if known.get("code") == NotOnTape.code else ""
         return {
-            "error": f"{response.status_code} {known.get('code', '')}".strip(),
-            "text": known.get("user_hint") or known.get("detail") or "",
+            "error": f"{response.status_code} {known.get('code', '')}{why}".strip(),
+            "text": hint,
             "session_id": known.get("session_id"),
         }
     return answer
@@ -186,4 +195,14 @@ def read_answer(user: str, answer: JsonObject, before: tuple[Pending, ...]) -> O
         citations=tuple(dict.fromkeys(str(c["document_id"]) for c in answer.get("citations") or ())),
         parts=tuple(answer.get("parts") or ()),
         error=str(answer["error"]) if failed else None,
+        spent=_spent(answer.get("usage") or {}),
+    )
+
+
+def _spent(usage: JsonObject) -> Spent:
+    return Spent(
+        int(usage.get("model_calls") or 0),
+        int(usage.get("input_tokens") or 0),
+        int(usage.get("output_tokens") or 0),
+        float(usage.get("cost_usd") or 0.0),
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -22,15 +22,15 @@ import asyncpg
 import httpx
 
 from backend.embedded.postgres import EmbeddedPostgres
-from backend.embedded.process import Command, spawn, stop, wait_until_ready
+from backend.embedded.process import Command, log_tail, spawn, stop, wait_until_ready
 from backend.embedded.redis import EmbeddedRedis
 from backend.embedded.simulator_process import CHECKOUT, Simulator, simulator
 from backend.evaluation.run import Subject
 from backend.evaluation.simulator_admin import JsonObject, SimulatorAdmin, admin_client
 from backend.records.migrate import upgrade
-from backend.settings import Settings
 
 START_TIMEOUT_S = 60.0
+ADDRESS = re.compile(r"Outcrop is at (\S+)")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ async def throwaway_stores(stacks: int) -> AsyncIterator[Stores]:
 
 @asynccontextmanager
 async def stack(
-    number: int, stores: Stores, patience: Patience, model: Mapping[str, str], fixture: JsonObject | None
+    number: int, stores: Stores, patience: Patience, configured: Mapping[str, str], fixture: JsonObject | None
 ) -> AsyncIterator[Subject]:
     """One product of its own, ready to be talked to.
 
@@ -106,14 +106,13 @@ async def stack(
         number: Tells the stacks of a run apart.
         stores: The run's stores.
         patience: Upstream time-outs of the product.
-        model: Environment that says which model answers.
+        configured: Environment of the product; what makes it a stack of the run's own is put on top.
         fixture: Seed data in place of the simulator's own: the product's locations and identities come from it, too.
     """
     folder = stores.folder / f"stack_{number}"
     async with simulator(folder, "fixture") as upstream:
         environment = {
-            **_inherited(),
-            **model,
+            **configured,
             **patience.environment(),
             # A look for a conversation's effect would fall into a later conversation, and meet that one's faults.
             "EFFECT_LOOK_SECONDS": "86400",
@@ -122,7 +121,9 @@ async def stack(
             "REDIS_URL": stores.redis(number),
             "OUTCROP_DATA_DIR": str(folder),
             "HOST": "127.0.0.1",
-            "PORT": str(_free_port()),
+            "PORT": "0",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), configured.get("PYTHONPATH")))),
+            "PYTHONUNBUFFERED": "1",
         }
         if fixture is not None:
             (folder / "fixture.yaml").write_text(json.dumps({"fixture": fixture}), "utf-8")  # JSON is YAML
@@ -142,30 +143,24 @@ async def subject(url: str, admin_url: str, admin_secret: str) -> AsyncIterator[
         yield Subject(api, SimulatorAdmin(admin))
 
 
-def model_environment(settings: Settings) -> dict[str, str]:
-    """The keys that say which model answers, as this process is configured."""
-    values = {
-        "LLM_PROVIDER": settings.llm_provider,
-        "LLM_API_URL": settings.llm_api_url,
-        "LLM_MODEL": settings.llm_model,
-        "LLM_API_KEY": settings.api_key,
-    }
-    return {key: value for key, value in values.items() if value}
-
-
 @asynccontextmanager
 async def _product(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[str]:
     """`outcrop serve` as a child, until the block ends; yields its URL."""
     program = "from backend.cli import main; main()"
     command = Command("outcrop", [sys.executable, "-c", program, "serve"], folder, environment)
-    url = f"http://127.0.0.1:{environment['PORT']}"
     process = await spawn(command)
+    url = ""
     try:
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=2.0) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
 
             async def answers() -> bool:
+                nonlocal url
+                told = ADDRESS.search(log_tail(command.log_file))
+                if told is None:
+                    return False
+                url = told[1]
                 try:
-                    return (await client.get("/readyz")).status_code == 200
+                    return (await client.get(f"{url}/readyz")).status_code == 200
                 except httpx.HTTPError:
                     return False
 
@@ -191,16 +186,3 @@ def _upstream(upstream: Simulator) -> dict[str, str]:
         "PF360_JWT_SECRET": upstream.jwt_secret,
         "PF360_CLOCK": "fixture",
     }
-
-
-def _inherited() -> dict[str, str]:
-    """The environment as it is, able to import this checkout from any folder."""
-    path = os.pathsep.join(part for part in (str(CHECKOUT), os.environ.get("PYTHONPATH")) if part)
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -58,6 +58,16 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What the models of one turn were asked and cost; nothing is known of a turn that failed."""
+
+    model_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedTurn:
     """One user message and everything that followed from it."""
 
@@ -75,6 +85,7 @@ class ObservedTurn:
     now: datetime | None = None
     error: str | None = None  # the API refused or failed the turn
     duration_s: float = 0.0
+    spent: Spent = Spent()
 
     @property
     def fresh_pending(self) -> tuple[Pending, ...]:

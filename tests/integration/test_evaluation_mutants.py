@@ -41,9 +41,10 @@ def test_public_scenarios_pass_and_changed_copies_fail(tmp_path: Path) -> None:
     assert main([str(PUBLIC), str(tmp_path / "mutants.yaml"), *chosen]) == 1
     report = json.loads(found.read_text("utf-8"))
     passed = {key for key, scenario in report["scenarios"].items() if scenario["passed"]}
-    assert passed == set(IDS.split(",")), [s["reasons"] for key, s in report["scenarios"].items() if key in IDS]
+    assert passed == set(IDS.split(",")), [s["routes"] for key, s in report["scenarios"].items() if key in IDS]
     for key, (_, _, rule) in MUTANTS.items():
-        assert rule in {reason["rule"] for reason in report["scenarios"][f"M{key}"]["reasons"]}
+        (run,) = report["scenarios"][f"M{key}"]["routes"].values()
+        assert rule in {reason["rule"] for reason in run["reasons"]}
     assert report["total"] == 8
 
 

@@ -160,6 +160,21 @@ async def test_a_refusal_fails_the_turn(file: ScenarioFile) -> None:
     assert not outcome.verdict.passed
 
 
+async def test_a_call_that_is_not_on_the_tape_is_told_whole(file: ScenarioFile) -> None:
+    """Which is the reason that the console shows; and each request bears the name of its scenario."""
+    marks = []
+
+    def changed(request: httpx.Request) -> httpx.Response:
+        marks.append(request.headers["x-correlation-id"])
+        return httpx.Response(502, json={"code": "not_on_tape", "detail": "two.T2, turn 1: the prompt has changed."})
+
+    outcome = (await outcomes_of(file, partial(World().subject, changed)))["T2"]
+    assert str(outcome.verdict.reasons[0]) == (
+        "turn 1: turn: the turn failed: 502 not_on_tape: two.T2, turn 1: the prompt has changed."
+    )
+    assert marks == ["two.T1", "two.T1", "two.T2"]
+
+
 async def test_a_silent_simulator_ends_the_run(file: ScenarioFile) -> None:
     """Without the simulator's account nothing can be judged."""
 
@@ -182,13 +197,13 @@ async def test_the_report_counts(file: ScenarioFile) -> None:
         return httpx.Response(200, json={**BOOKED, "tool_calls": [], "text": "Call 555-0199?? Or not?"})
 
     outcomes = list((await outcomes_of(file, partial(world.subject, careless))).values())
-    made = report.as_json(outcomes)
+    made = report.as_json({"planner": outcomes})
     assert (made["passed"], made["total"], made["wrong_writes"]) == (0, 2, 3)
     assert made["violations"] == {"D1": 3, "D2": 0, "D3": 0, "D4": 0, "D5": 0, "D6": 3, "D7": 0, "D8": 3}
     assert {"rule": "D6", "turn": 1, "text": "555-0199 is no number of the persona's offices"} in made["scenarios"][
         "T2"
-    ]["reasons"]
-    assert made["scenarios"]["T2"]["transcript"][0]["user"] == "hello"
+    ]["routes"]["planner"]["reasons"]
+    assert made["scenarios"]["T2"]["routes"]["planner"]["transcript"][0]["user"] == "hello"
     assert json.loads(json.dumps(made)) == made
 
 
@@ -214,6 +229,9 @@ async def test_what_is_good_enough(file: ScenarioFile) -> None:
 
 def test_selection(file: ScenarioFile) -> None:
     """Tags, tags to skip and ids narrow a run; nothing left is an error, not a success."""
+
+    with pytest.raises(CannotEvaluate, match="more than one scenario T1, T2"):
+        select([file, file], set(), set(), set())
 
     def ids(*rules: set[str]) -> list[str]:
         return [task.scenario.id for task in select([file], *rules)]
