@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -11,7 +12,15 @@ import orjson
 from agent.transcript import JsonObject
 
 
-def split_names(name: str, known: set[str]) -> list[str]:
+def bare_name(name: str) -> str:
+    """A tool's name without what a server left around it: control tokens, a namespace, blanks."""
+    name = name.partition("<|")[0].strip()
+    for space in ("functions.", "functions:", "default_api."):
+        name = name.removeprefix(space)
+    return name
+
+
+def split_names(name: str, known: Collection[str]) -> list[str]:
     """The known names that a name consists of; empty when it does not."""
     if name in known:
         return [name]
@@ -22,6 +31,7 @@ def split_names(name: str, known: set[str]) -> list[str]:
 
 
 def json_objects(text: str) -> list[JsonObject]:
+    """The JSON objects that a text consists of, one after the other; empty when it is anything else."""
     decoder, at, found = json.JSONDecoder(strict=False), 0, []
     try:
         while at < len(text):

@@ -5,11 +5,14 @@ A request is sent once. Whether it is sent again, there or elsewhere, is decided
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from agent.errors import (
     ContextExceeded,
@@ -26,6 +29,7 @@ from agent.transcript import JsonObject
 
 MAX_LINE = 1_000_000
 MAX_ERROR_BODY = 4_000
+_LAST_WORDS_S = 0.2
 
 
 class HttpFault(Exception):
@@ -47,7 +51,18 @@ class NotTheApi(Exception):
     """Something answered that is no such API (a web page, a proxy's greeting)."""
 
 
-LIBRARY_ERRORS: tuple[type[Exception], ...] = (HttpFault, StreamBroken, NotTheApi, aiohttp.ClientError, OSError)
+class Declined(Exception):
+    """The provider's own filter ended the answer."""
+
+
+LIBRARY_ERRORS: tuple[type[Exception], ...] = (
+    HttpFault,
+    StreamBroken,
+    NotTheApi,
+    Declined,
+    aiohttp.ClientError,
+    OSError,
+)
 
 
 class HttpServer:
@@ -69,28 +84,35 @@ class HttpServer:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
-        """A response with status 200, to be closed by whoever gets it; raises one of `LIBRARY_ERRORS`."""
+    async def post(
+        self, path: str | URL, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
+        """A response with status 200, to be closed by whoever gets it; raises one of `LIBRARY_ERRORS`.
+
+        `path` is below the server's address, or a whole address that is sent as it is encoded.
+        """
+        url = path if isinstance(path, URL) else f"{self.base_url}/{path}"
         # A redirect would carry the key to wherever it points.
-        response = await self._open().post(f"{self.base_url}/{path}", data=body, headers=headers, allow_redirects=False)
+        response = await self._open().post(url, data=body, headers=headers, allow_redirects=False)
         if response.status == 200:
             return response
         async with response:
             raise await self._fault(response)
 
-    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> JsonObject:
-        """A JSON object; raises one of `LIBRARY_ERRORS`."""
-        url = f"{self.base_url}/{path}"
-        async with self._open().get(url, headers=headers, allow_redirects=False) as response:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> JsonObject:
+        """A JSON object, of a POST when there is a `body`; raises one of `LIBRARY_ERRORS`."""
+        url, method = f"{self.base_url}/{path}", "GET" if body is None else "POST"
+        request = self._open().request(method, url, data=body, headers=headers, allow_redirects=False)
+        async with request as response:
             if response.status != 200:
                 raise await self._fault(response)
             try:
-                body = orjson.loads(await response.content.read(MAX_LINE))
+                said = orjson.loads(await response.read())
             except orjson.JSONDecodeError as error:
-                raise NotTheApi(f"GET /{path} does not answer with JSON") from error
-        if not isinstance(body, dict):
-            raise NotTheApi(f"GET /{path} does not answer with a JSON object")
-        return body
+                raise NotTheApi(f"{method} /{path} does not answer with JSON") from error
+        if not isinstance(said, dict):
+            raise NotTheApi(f"{method} /{path} does not answer with a JSON object")
+        return said
 
     async def close(self) -> None:
         """Close the connections."""
@@ -112,9 +134,11 @@ class HttpServer:
         text = (await response.content.read(MAX_ERROR_BODY)).decode("utf-8", "replace")
         code = response.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2]
         message, named = error_of(text)
-        if self._secret:
-            message = message.replace(self._secret, "***")
-        return HttpFault(response.status, message, _retry_after(response), code or named)
+        return HttpFault(response.status, self.hide(message), _retry_after(response), code or named)
+
+    def hide(self, text: str) -> str:
+        """What a server said, without our secret."""
+        return text.replace(self._secret, "***") if self._secret else text
 
 
 def error_of(text: str) -> tuple[str, str]:
@@ -144,17 +168,42 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
 # --- streams of lines -----------------------------------------------------------------------------------------------
 
 
-async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The lines of a body as they arrive, the last one too if nothing ends it; `StreamBroken` for one without end."""
-    rest = b""
-    async for piece in response.content.iter_any():
-        *whole, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_LINE:
-            raise StreamBroken(f"a line of more than {MAX_LINE} bytes")
-        for line in whole:
-            yield line
-    if rest:
-        yield rest
+class Lines:
+    """The lines of a body as they arrive, as many at a time as one read brings to their end."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        """Nothing is read yet."""
+        self._content = response.content
+        self._rest = b""
+        self._ended = False
+
+    async def some(self) -> list[bytes]:
+        """At least one line, the last one too if nothing ends it; empty at the end of the body.
+
+        Raises:
+            StreamBroken: a line does not end.
+        """
+        while not self._ended:
+            piece = await self._content.readany()
+            if piece:
+                found = (self._rest + piece).split(b"\n")
+                self._rest = found.pop()
+                if len(self._rest) > MAX_LINE:
+                    raise StreamBroken(f"a line of more than {MAX_LINE} bytes")
+            else:
+                self._ended = True
+                found = [self._rest] if self._rest else []
+            if found:
+                return found
+        return []
+
+
+async def to_the_end(response: aiohttp.ClientResponse) -> None:
+    """Read what may follow the last event, so that the connection can serve again; a server that keeps it is left."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            while await response.content.readany():
+                pass
 
 
 def loads(data: bytes) -> JsonObject:
@@ -171,6 +220,8 @@ def loads(data: bytes) -> JsonObject:
 # --- what errors mean -----------------------------------------------------------------------------------------------
 
 _TOO_LONG = ("context", "too long", "too many tokens", "maximum number of tokens", "prompt is too", "input is too")
+# Ollama of a model without tools; vLLM and llama.cpp that were started without them.
+_NO_TOOLS = ("not support tools", "tool choice requires", "tools param requires")
 _BUSY_HINT = "The assistant is very busy just now. Please try again in a moment."
 
 
@@ -183,6 +234,8 @@ def classify(error: Exception, where: Where = Where()) -> ModelError:
             return ModelRejected(str(error), user_hint=_model_hint(where))
         case StreamBroken():
             return ModelUnavailable(str(error))
+        case Declined():
+            return ModelMisbehaved(str(error))
         case TimeoutError():
             return ModelTimeout("the model server was silent for too long")
         case aiohttp.InvalidURL():
@@ -195,7 +248,8 @@ def classify(error: Exception, where: Where = Where()) -> ModelError:
 
 
 def _refusal(fault: HttpFault, where: Where) -> ModelError:
-    words = fault.message.lower()
+    if any(part in fault.message.lower() for part in _NO_TOOLS):
+        return ModelRejected(str(fault), user_hint=_tools_hint(where))
     match fault.status:
         case 401 | 403:
             return ModelRejected(str(fault), user_hint=_key_hint(where))
@@ -203,17 +257,23 @@ def _refusal(fault: HttpFault, where: Where) -> ModelError:
             return ModelRejected(str(fault), user_hint=_model_hint(where))
         case 413:
             return ContextExceeded(str(fault))
-        case 400 | 422 if any(part in words for part in _TOO_LONG):
+        case 400 | 422 if too_long(fault):
             return ContextExceeded(str(fault))
         case 400 | 422:
             return HistoryRejected(str(fault))
         case 408 | 504:
             return ModelTimeout(str(fault))
-        case 429:
+        case 429 | 529:
             return ModelBusy(str(fault), user_hint=_BUSY_HINT, retry_after_s=fault.retry_after_s)
         case status if status >= 500:
             return ModelUnavailable(str(fault))
     return ModelRejected(str(fault))
+
+
+def too_long(fault: HttpFault) -> bool:
+    """Whether the server complains of the length of the conversation."""
+    words = fault.message.lower()
+    return any(part in words for part in _TOO_LONG)
 
 
 def _key_hint(where: Where) -> str:
@@ -224,6 +284,13 @@ def _model_hint(where: Where) -> str:
     return (
         f"The model server does not know this model or address. Whoever runs this service should check {where.model} "
         f"and {where.url}."
+    )
+
+
+def _tools_hint(where: Where) -> str:
+    return (
+        "The model server takes no tools as it is set up. Whoever runs this service should start it with tool calls "
+        f"enabled, or set {where.model} to a model that knows them."
     )
 
 

@@ -8,9 +8,9 @@ from functools import partial
 import orjson
 
 from agent.providers.base import Capabilities, ModelRequest, Probe, Provider
-from agent.providers.history import Entry, Said, entries, taking_turns
+from agent.providers.history import Entry, Said, Step, entries, taking_turns
 from agent.providers.http import LIBRARY_ERRORS, classify, unusable
-from agent.providers.openai_wire import ChatCompletionsWire, OpenAIConfig
+from agent.providers.openai_wire import THOUGHTS, ChatCompletionsWire, OpenAIConfig
 from agent.providers.prompt import result_text, system_text
 from agent.transcript import JsonObject
 from tools.contract import ToolSpec
@@ -24,22 +24,38 @@ LOCAL = Capabilities(parallel_tool_calls=False, reports_usage=False, max_context
 
 def openai(config: OpenAIConfig, name: str = "openai", capabilities: Capabilities = OPENAI) -> Provider:
     """OpenAI, or whatever is fully compatible with it."""
-    return _provider("openai", name, config, capabilities)
+    limit = {"max_completion_tokens": capabilities.max_output_tokens}
+    return _provider("openai", name, config, capabilities, limit if _limits(capabilities, OPENAI) else None)
 
 
 def local(config: OpenAIConfig, name: str = "local", capabilities: Capabilities = LOCAL) -> Provider:
     """An OpenAI-compatible server of one's own."""
-    return _provider("local", name, config, capabilities)
+    limit = {"max_tokens": capabilities.max_output_tokens}
+    return _provider("local", name, config, capabilities, limit if _limits(capabilities, LOCAL) else None)
 
 
-def _provider(kind: str, name: str, config: OpenAIConfig, capabilities: Capabilities) -> Provider:
-    wire = ChatCompletionsWire(config, streams=capabilities.streams, streams_tool_calls=capabilities.streams_tool_calls)
+def _limits(capabilities: Capabilities, usual: Capabilities) -> bool:
+    """Whether somebody set how long an answer may be; else the server's own limit holds."""
+    return capabilities.max_output_tokens != usual.max_output_tokens
+
+
+def _provider(
+    kind: str, name: str, config: OpenAIConfig, capabilities: Capabilities, limit: JsonObject | None
+) -> Provider:
+    wire = ChatCompletionsWire(
+        config,
+        streams=capabilities.streams,
+        streams_tool_calls=capabilities.streams_tool_calls,
+        parallel_tool_calls=capabilities.parallel_tool_calls,
+        keeps_thoughts=capabilities.reasoning,
+        limit=limit,
+    )
     return Provider(
         name=name,
         kind=kind,
         model=config.model,
         wire=wire,
-        render=partial(render_chat, name=name),
+        render=partial(render_chat, name=name, model=config.model, able=capabilities),
         classify=partial(classify, where=config.where),
         raises=LIBRARY_ERRORS,
         capabilities=capabilities,
@@ -50,12 +66,23 @@ def _provider(kind: str, name: str, config: OpenAIConfig, capabilities: Capabili
 # --- our transcript as messages -------------------------------------------------------------------------------------
 
 
-def render_chat(request: ModelRequest, name: str = "") -> JsonObject:
-    """`{messages, tools}` of a request; what the wire adds is the model and how to stream."""
+def render_chat(
+    request: ModelRequest, name: str = "", model: str = "", able: Capabilities = Capabilities()
+) -> JsonObject:
+    """`{messages, tools}` of a request; what the wire adds is the model and how to stream.
+
+    Thoughts of the present turn go back beside the calls they led to, to the model that had them. Where a model cannot
+    make several calls at once (some templates refuse to show it any), they are told as one after the other.
+    """
     history = taking_turns(entries(request.messages, name, plain=request.plain))
-    system = {"role": "system", "content": system_text(request)}
-    payload: JsonObject = {"messages": [system, *(message for entry in history for message in _messages(entry))]}
-    if request.tools:
+    if not able.parallel_tool_calls:
+        history = [each for entry in history for each in _one_by_one(entry)]
+    turn = max((n for n, entry in enumerate(history) if isinstance(entry, Said)), default=-1)
+    messages: list[JsonObject] = [{"role": "system", "content": system_text(request)}]
+    for position, entry in enumerate(history):
+        messages += _messages(entry, model if position > turn else None)
+    payload: JsonObject = {"messages": messages}
+    if request.tools and able.tools:
         payload["tools"] = [render_tool(spec) for spec in request.tools]
     return payload
 
@@ -66,8 +93,15 @@ def render_tool(spec: ToolSpec) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-def _messages(entry: Entry) -> Sequence[JsonObject]:
-    """The assistant's message, and one for each result; or the person's."""
+def _one_by_one(entry: Entry) -> Sequence[Entry]:
+    if isinstance(entry, Said) or len(entry.calls) < 2:
+        return (entry,)
+    first, *others = entry.calls
+    return (Step(entry.text, (first,), entry.state), *(Step("", (call,)) for call in others))
+
+
+def _messages(entry: Entry, thinker: str | None) -> Sequence[JsonObject]:
+    """The assistant's message with its thoughts, if `thinker` had them, and one for each result; or the person's."""
     if isinstance(entry, Said):
         return ({"role": "user", "content": entry.text},)
     if not entry.calls:
@@ -80,8 +114,11 @@ def _messages(entry: Entry) -> Sequence[JsonObject]:
         }
         for call in entry.calls
     ]
+    message = {"role": "assistant", "content": entry.text or None, "tool_calls": calls}
+    if entry.state and entry.state.get("model") == thinker:
+        message |= {name: entry.state[name] for name in THOUGHTS if name in entry.state}
     return (
-        {"role": "assistant", "content": entry.text or None, "tool_calls": calls},
+        message,
         *({"role": "tool", "tool_call_id": call.id, "content": result_text(call.result)} for call in entry.calls),
     )
 

@@ -5,19 +5,35 @@ Works against OpenAI, vLLM, llama.cpp, LM Studio and Ollama's compatible route.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import orjson
 
-from agent.providers.arguments import json_objects, read_arguments, split_names
-from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens, Where
-from agent.providers.http import HttpFault, HttpServer, NotTheApi, StreamBroken, lines, loads, text_of
+from agent.providers.arguments import bare_name, json_objects, read_arguments, split_names
+from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
+from agent.providers.http import (
+    Declined,
+    HttpFault,
+    HttpServer,
+    Lines,
+    NotTheApi,
+    StreamBroken,
+    loads,
+    text_of,
+    to_the_end,
+    too_long,
+)
+from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
 MAX_ARGUMENTS = 100_000
+# Where servers put what a model thinks: DeepSeek, SGLang, llama.cpp and older vLLM; newer vLLM, Ollama, OpenRouter.
+THOUGHTS = ("reasoning_content", "reasoning")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +63,23 @@ class OpenAIConfig:
 class ChatCompletionsWire:
     """One server. Payloads are `{messages, tools}` as `agent.providers.openai` renders them."""
 
-    def __init__(self, config: OpenAIConfig, *, streams: bool = True, streams_tool_calls: bool = True) -> None:
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        *,
+        streams: bool = True,
+        streams_tool_calls: bool = True,
+        parallel_tool_calls: bool = True,
+        keeps_thoughts: bool = False,
+        limit: JsonObject | None = None,
+    ) -> None:
+        """`keeps_thoughts` notes them beside calls, to be given back; `limit` is `{member: tokens}` of each answer."""
         self._config = config
         self._streams = streams
         self._streams_tool_calls = streams_tool_calls
+        self._parallel_tool_calls = parallel_tool_calls
+        self._keeps_thoughts = keeps_thoughts
+        self._limit = limit if limit and not _LIMITS & config.options.keys() else {}
         self._server = HttpServer(
             config.base_url,
             headers=config.headers,
@@ -58,25 +87,31 @@ class ChatCompletionsWire:
             connect_timeout_s=config.connect_timeout_s,
             idle_timeout_s=config.idle_timeout_s,
         )
-        self._asks_usage = True
+        self._refused: set[str] = set()  # members of a request that this server does not take
+        self._parses_thoughts = False  # it has told thoughts from text before
 
     async def stream(self, payload: JsonObject, *, deadline_s: float) -> AsyncIterator[Chunk]:
         """Send and yield chunks; raises one of `LIBRARY_ERRORS`."""
-        response = await self._open(payload)
-        async with response:
-            reader = _Reader(known={t["function"]["name"] for t in payload.get("tools", ())})
+        async with await self._open(payload) as response:
+            reader = _Reader(self._config.model, _names(payload), self._server.hide)
+            if self._keeps_thoughts:
+                reader.expect_thoughts(in_text=not self._parses_thoughts)
             kind = response.content_type
             if kind == "application/json":
                 for chunk in reader.whole(loads(await response.read())):
                     yield chunk
             elif kind in ("text/event-stream", "text/plain", "application/octet-stream"):
-                async for line in _data_lines(response):
-                    for chunk in reader.delta(loads(line)):
+                lines = Lines(response)
+                while not reader.done and (batch := await _more(lines, reader.has_finished)):
+                    for chunk in reader.read(batch):
                         yield chunk
             else:
                 raise NotTheApi(f"the answer is {kind}, no event stream")
+            self._parses_thoughts |= reader.parses_thoughts
             for chunk in reader.end(payload):
                 yield chunk
+            if reader.done:
+                await to_the_end(response)
 
     async def models(self) -> list[str]:
         """The ids that `GET /models` lists; raises one of `LIBRARY_ERRORS`."""
@@ -91,39 +126,54 @@ class ChatCompletionsWire:
         await self._server.close()
 
     async def _open(self, payload: JsonObject) -> aiohttp.ClientResponse:
-        """The response, its status checked; asked again without `stream_options` by a server that knows none."""
-        try:
-            return await self._post(payload)
-        except HttpFault as fault:
-            if fault.status not in (400, 422) or not self._asks_usage or "stream_options" not in fault.message:
-                raise
-        self._asks_usage = False
-        return await self._post(payload)
+        """The response, its status checked; asked again without what the server says it does not know."""
+        while True:
+            body = self._body(payload)
+            try:
+                return await self._server.post("chat/completions", orjson.dumps(body))
+            except HttpFault as fault:
+                named = {name for name in _OPTIONAL if name in body and name in fault.message}
+                if fault.status not in (400, 422) or not named or too_long(fault):
+                    raise
+                self._refused |= named
 
-    async def _post(self, payload: JsonObject) -> aiohttp.ClientResponse:
+    def _body(self, payload: JsonObject) -> JsonObject:
         config = self._config
         streams = self._streams and (self._streams_tool_calls or "tools" not in payload)
-        body = {"model": config.model, "stream": streams, **config.options, **payload}
-        if self._asks_usage and streams:
+        body = {"model": config.model, "stream": streams, **self._limit, **config.options, **payload}
+        if streams:
             body["stream_options"] = {"include_usage": True}
-        return await self._server.post("chat/completions", orjson.dumps(body))
+        if "tools" in payload and not self._parallel_tool_calls:
+            body["parallel_tool_calls"] = False
+        for name in self._refused & body.keys():
+            value = body.pop(name)
+            for other in _LIMITS - self._refused if name in _LIMITS else ():
+                body[other] = value
+        return body
+
+
+# Older servers know the one, newer models of OpenAI the other.
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+_COUNTS_S = 0.5
+_OPTIONAL = ("stream_options", "parallel_tool_calls", "max_completion_tokens", "max_tokens")
+
+
+async def _more(lines: Lines, is_over: bool) -> Sequence[bytes]:
+    """More lines. Once the answer is over they come at once or never: some servers leave the stream open."""
+    if not is_over:
+        return await lines.some()
+    try:
+        async with asyncio.timeout(_COUNTS_S):
+            return await lines.some()
+    except TimeoutError:
+        return ()
+
+
+def _names(payload: JsonObject) -> set[str]:
+    return {tool["function"]["name"] for tool in payload.get("tools", ())}
 
 
 # --- the event stream -----------------------------------------------------------------------------------------------
-
-
-async def _data_lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The `data:` of each event, up to `[DONE]`."""
-    async for line in lines(response):
-        if line.startswith(b"data:"):
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                yield b'{"done": true}'
-                return
-            if data:
-                yield data
-        elif line[:1] in b"<{" and line.strip():
-            raise NotTheApi("the answer is no event stream")
 
 
 @dataclass(slots=True)
@@ -136,11 +186,9 @@ class _Partial:
     size: int = 0
     given: JsonObject | None = None  # arguments that came as an object
 
-    def add(self, call_id: str | None, name: str | None, arguments: Any) -> None:
-        self.id = self.id or call_id or ""
-        # Some servers repeat the whole name with every piece, others send it in pieces.
-        if name and name != self.name:
-            self.name += name
+    def add(self, call_id: str, name: str, arguments: Any, known: Collection[str]) -> None:
+        self.id = self.id or call_id
+        self._name(name, known)
         if isinstance(arguments, dict):
             self.given = arguments
         elif isinstance(arguments, str):
@@ -149,25 +197,119 @@ class _Partial:
                 raise StreamBroken("the arguments of a call do not end")
             self.arguments.append(arguments)
 
+    def _name(self, name: str, known: Collection[str]) -> None:
+        """Some servers send a name in pieces, others the whole of it with every piece, or more of it each time."""
+        if not name or name == self.name:
+            return
+        longer = name in known and self.name not in known and name.startswith(self.name)
+        self.name = name if longer else self.name + name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing of the arguments."""
+        if self.given is not None:
+            return True
+        try:
+            return isinstance(json.loads("".join(self.arguments)), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+_STREAM_STATUS = {"rate_limit": 429, "insufficient_quota": 429, "invalid_request": 400, "authentication": 401}
+_BESIDE_TEXT = ("tool_calls", "function_call", *THOUGHTS)
+
+
+def _event(data: bytes) -> JsonObject | None:
+    """The object of a `data:` line; None where it holds none (`[DONE]`, nothing)."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if data.strip() in (b"", b"[DONE]"):
+            return None
+        raise StreamBroken("a piece of the answer is no JSON") from error
+    if not isinstance(body, dict):
+        raise StreamBroken("a piece of the answer is no JSON object")
+    return body
+
 
 class _Reader:
-    """Makes chunks of the stream's objects."""
+    """Makes chunks of the stream's events."""
 
-    def __init__(self, known: set[str]) -> None:
+    def __init__(self, model: str, known: set[str], hide: Callable[[str], str]) -> None:
+        self.done = False
+        self.parses_thoughts = False
+        self._model = model
         self._known = known
+        self._keeps_thoughts = False
+        self._hide = hide
         self._partials: dict[Any, _Partial] = {}
         self._last: Any = None
         self._usage: JsonObject | None = None
         self._finish: str | None = None
-        self._done = False
         self._characters = 0
+        self._tags = ThinkTags()
+        self._thoughts: dict[str, list[str]] = {}  # by the member in which they came
 
-    def delta(self, body: JsonObject) -> list[Chunk]:
-        """The chunks of one event."""
+    def expect_thoughts(self, *, in_text: bool) -> None:
+        """Note thoughts for the next call; `in_text`: the text may begin with some, without an opening tag."""
+        self._keeps_thoughts = True
+        self._tags = ThinkTags(thinks=in_text)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the model has: what may follow are the counts and the end of the stream."""
+        return self._finish is not None
+
+    def read(self, batch: Sequence[bytes]) -> list[Chunk]:
+        """The chunks of some lines of the stream. Text that arrived together stays together."""
+        chunks: list[Chunk] = []
+        texts: list[str] = []
+        for line in batch:
+            if not line.startswith(b"data:"):
+                self._other(line)
+                continue
+            body = _event(line[5:])
+            if body is None:
+                self.done = self.done or b"[DONE]" in line
+                continue
+            text = self._plain_text(body)
+            if text is not None:
+                texts.append(text)
+                continue
+            if texts:
+                chunks.append(Text("".join(texts)))
+                texts = []
+            chunks += self._event(body)
+        if texts:
+            chunks.append(Text("".join(texts)))
+        return chunks
+
+    def _plain_text(self, body: JsonObject) -> str | None:
+        """The text of an event that holds nothing else: nearly all of them."""
+        try:
+            choice = body["choices"][0]
+            delta = choice["delta"]
+            text = delta["content"]
+        except (KeyError, IndexError, TypeError):
+            return None
+        if (
+            not text
+            or not isinstance(text, str)
+            or choice.get("finish_reason")
+            or body.get("usage")
+            or (len(delta) > 1 and any(delta.get(name) for name in _BESIDE_TEXT))
+            or "<" in text
+            or "[" in text
+            or not self._tags.is_idle
+        ):
+            return None
+        self._characters += len(text)
+        return text
+
+    def _event(self, body: JsonObject) -> list[Chunk]:
+        """The chunks of one event, whatever it holds."""
         if body.get("error"):
-            raise _stream_fault(body["error"])
-        if body.get("done") is True:
-            self._done = True
+            raise self._fault(body["error"])
         if isinstance(body.get("usage"), dict):
             self._usage = body["usage"]
         choices = body.get("choices") or ()
@@ -176,56 +318,109 @@ class _Reader:
         self._finish = choices[0].get("finish_reason") or self._finish
         return self._message(choices[0].get("delta") or {})
 
+    def _other(self, line: bytes) -> None:
+        """A line that is no data is nothing, unless it is an error, or no event stream at all."""
+        if line.startswith((b"error:", b"{")):
+            data = line.removeprefix(b"error:")
+            body = loads(data)
+            if data is line and not body.get("error"):
+                raise NotTheApi("the answer is no event stream")
+            raise self._fault(body.get("error") or body)
+        if line.startswith(b"<"):
+            raise NotTheApi("the answer is no event stream")
+
     def whole(self, body: JsonObject) -> list[Chunk]:
         """The chunks of an answer that was not streamed."""
         choices = body.get("choices")
         if body.get("error"):
-            raise _stream_fault(body["error"])
+            raise self._fault(body["error"])
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise NotTheApi("the answer holds no choices")
         self._usage = body["usage"] if isinstance(body.get("usage"), dict) else None
-        self._done = True
+        self.done = True
         self._finish = choices[0].get("finish_reason")
-        return self._message(choices[0].get("message") or {})
+        message = choices[0].get("message") or {}
+        content = text_of(message.get("content"))
+        if "</think>" in content and "<think>" not in content:
+            self._tags = ThinkTags(thinks=True)
+        return self._message(message)
 
     def _message(self, message: JsonObject) -> list[Chunk]:
         chunks: list[Chunk] = []
-        thinking = message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(thinking, str):
-            chunks.append(Reasoning(thinking))
-        if content := text_of(message.get("content")):
+        for name in THOUGHTS:
+            thought = message.get(name)
+            if thought and isinstance(thought, str):
+                self._characters += len(thought)
+                self.parses_thoughts = True
+                chunks += self._tags.settle()
+                self._thoughts.setdefault(name, []).append(thought)
+                chunks.append(Reasoning(thought))
+                break  # some send both, with the same text
+        if content := text_of(message.get("content")) or text_of(message.get("refusal")):
             self._characters += len(content)
-            chunks.append(Text(content))
+            chunks += self._tags.feed(content)
         for piece in message.get("tool_calls") or ():
             if isinstance(piece, dict):
                 self._piece(piece)
+        if isinstance(legacy := message.get("function_call"), dict):
+            self._piece({"index": "function_call", "function": legacy})
         return chunks
 
     def _piece(self, piece: JsonObject) -> None:
-        call_id = piece.get("id") if isinstance(piece.get("id"), str) else None
+        call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
         function: JsonObject = piece["function"] if isinstance(piece.get("function"), dict) else {}
-        key = piece.get("index")
-        if key is None:
-            goes_on = self._last is not None and not function.get("name")
-            key = call_id or (self._last if goes_on else len(self._partials))
-        known = self._partials.get(key)
-        if known is not None and call_id and known.id and known.id != call_id:
-            key = (key, call_id)  # a server that numbers all its parallel calls 0
-        elif known is not None and call_id is None and isinstance(self._last, tuple) and self._last[0] == key:
-            key = self._last
+        name, arguments = function.get("name"), function.get("arguments")
+        name = bare_name(name) if isinstance(name, str) else ""
+        key = self._key(piece.get("index"), call_id, name, arguments)
         self._last = key
-        name = function.get("name")
-        self._partials.setdefault(key, _Partial()).add(
-            call_id, name if isinstance(name, str) else None, function.get("arguments")
-        )
+        self._partials.setdefault(key, _Partial()).add(call_id, name, arguments, self._known)
+
+    def _key(self, index: Any, call_id: str, name: str, arguments: Any) -> Any:
+        """Which call a piece belongs to."""
+        key = index
+        if key is None and call_id in self._partials:
+            key = call_id
+        elif key is None:
+            goes_on = self._last is not None and not name
+            key = self._last if goes_on else call_id or len(self._partials)
+        known = self._partials.get(key)
+        if known is None:
+            return key
+        if call_id and known.id and known.id != call_id:
+            return (key, call_id)  # a server that numbers all its parallel calls 0
+        last = self._last
+        if isinstance(last, tuple) and last[0] == key and not call_id:
+            key, known = last, self._partials[last]
+        if name and arguments and known.is_whole:
+            return (index, len(self._partials))  # the same without ids, or with the same one for all
+        return key
+
+    def _fault(self, error: Any) -> HttpFault:
+        """An error object inside a stream that began with 200."""
+        if not isinstance(error, dict):
+            error = {"message": str(error)}
+        code = error.get("code")
+        if isinstance(code, int) and 400 <= code < 600:
+            status = code
+        else:
+            words: Sequence[str] = (str(error.get("type")), str(code))
+            status = next((s for key, s in _STREAM_STATUS.items() if any(key in word for word in words)), 500)
+        fault = HttpFault(status, self._hide(str(error.get("message", "error in the stream")))[:300])
+        # LM Studio says in the stream, without a status, that the conversation does not fit.
+        return HttpFault(400, fault.message) if status == 500 and too_long(fault) else fault
 
     def end(self, payload: JsonObject) -> list[Chunk]:
         """The calls and the usage; raises when the answer broke off."""
-        if not self._done and self._finish is None:
+        if (not self.done and self._finish is None) or self._finish == "error":
             raise StreamBroken("the answer broke off")
-        chunks: list[Chunk] = []
+        if self._finish == "content_filter":
+            raise Declined("the answer was stopped by the provider's content filter")
+        chunks: list[Chunk] = [*self._tags.settle()]
         for partial in self._partials.values():
             chunks += _finished(partial, self._known)
+        if self._keeps_thoughts and self._partials and self._thoughts:
+            kept = {name: "".join(texts) for name, texts in self._thoughts.items()}
+            chunks.append(Note({"model": self._model, **kept}))
         chunks.append(self._tokens(payload))
         return chunks
 
@@ -243,31 +438,17 @@ class _Reader:
 
 def _finished(partial: _Partial, known: set[str]) -> list[Call]:
     """The call, or the calls that a server ran together in one."""
-    if partial.given is not None:
-        return [Call(ToolCall(partial.id, partial.name, partial.given))]
-    text = "".join(partial.arguments)
     names = split_names(partial.name, known)
-    if len(names) > 1:
-        objects = json_objects(text)
-        if len(objects) == len(names):
-            return [Call(ToolCall(partial.id if n == 0 else "", name, objects[n])) for n, name in enumerate(names)]
-        if len(set(names)) > 1:
-            return [Call(ToolCall(partial.id, partial.name, {}), "several calls run together; send them one by one")]
+    name = names[0] if names else partial.name
+    if partial.given is not None:
+        return [Call(ToolCall(partial.id, name, partial.given))]
+    text = "".join(partial.arguments)
+    objects = json_objects(text)
+    if len(names) > 1 and len(objects) == len(names):
+        return [Call(ToolCall(partial.id if n == 0 else "", each, objects[n])) for n, each in enumerate(names)]
+    if len(set(names)) > 1:
+        return [Call(ToolCall(partial.id, partial.name, {}), "several calls run together; send them one by one")]
+    if len(objects) > 1 and all(each == objects[0] for each in objects):
+        return [Call(ToolCall(partial.id, name, objects[0]))]  # sent piece by piece, and once more at the end
     args, problem = read_arguments(text)
-    return [Call(ToolCall(partial.id, names[0] if names else partial.name, args), problem)]
-
-
-_STREAM_STATUS = {"rate_limit": 429, "insufficient_quota": 429, "invalid_request": 400, "authentication": 401}
-
-
-def _stream_fault(error: Any) -> HttpFault:
-    """An error object inside a stream that began with 200."""
-    if not isinstance(error, dict):
-        return HttpFault(500, str(error)[:300])
-    code = error.get("code")
-    if isinstance(code, int) and 400 <= code < 600:
-        status = code
-    else:
-        words: Sequence[str] = (str(error.get("type")), str(code))
-        status = next((s for key, s in _STREAM_STATUS.items() if any(key in word for word in words)), 500)
-    return HttpFault(status, str(error.get("message", "error in the stream"))[:300])
+    return [Call(ToolCall(partial.id, name, args), problem)]

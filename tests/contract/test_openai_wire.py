@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from agent.errors import ModelBusy, ModelError, ModelRejected, ModelTimeout, ModelUnavailable
-from agent.providers.base import Call, Chunk, Probe, Reasoning, Text, Tokens
+from agent.errors import (
+    ContextExceeded,
+    ModelBusy,
+    ModelError,
+    ModelMisbehaved,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+)
+from agent.providers.base import Call, Capabilities, Chunk, Note, Probe, Provider, Text, Tokens
 from agent.providers.http import LIBRARY_ERRORS, classify
-from agent.providers.openai import OpenAIConfig, openai
+from agent.providers.openai import LOCAL, OPENAI, OpenAIConfig, local, openai
 from agent.providers.openai_wire import ChatCompletionsWire
+from agent.transcript import UserMessage
+from tests.contract.model_calls import ask as ask_of
+from tests.contract.model_calls import asked, carried_on, text_in, thoughts_in, tokens_in
+from tests.contract.model_calls import calls_in as named_calls_in
 from tests.doubles.model_server import Answer, ModelServer, call_answer, delta, events, model_server, piece, status
+from tests.doubles.model_service import Call as ScriptedCall
+from tests.doubles.model_service import Lane, ModelService, Quirk, Reply, Usage
 
 KEY = "sk-do-not-show-me"
 TOOLS = [
@@ -53,7 +68,7 @@ async def test_text_reasoning_and_usage_stream() -> None:
         events(delta(reasoning_content="hm"), delta("Hel"), delta("lo"), delta(finish="stop"), USAGE)
     ) as server:
         chunks = await ask(server)
-    assert chunks == [Reasoning("hm"), Text("Hel"), Text("lo"), Tokens(7, 3)]
+    assert (thoughts_in(chunks), text_in(chunks), chunks[-1]) == ("hm", "Hello", Tokens(7, 3))
     assert server.requests[0]["model"] == "model-1"
     assert server.requests[0]["stream_options"] == {"include_usage": True}
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
@@ -271,3 +286,201 @@ async def test_probe_says_cause_and_fix() -> None:
         assert not found.ok
         assert words in found.fix
         assert KEY not in found.cause + found.fix
+
+
+# --- servers as they are --------------------------------------------------------------------------------------------
+
+CALLS = (
+    ScriptedCall("get_time_slots", {"project_id": "410001", "date": "Köln"}),
+    ScriptedCall("list_projects", {"status": "open"}),
+)
+WANTED = [("get_time_slots", {"project_id": "410001", "date": "Köln"}), ("list_projects", {"status": "open"})]
+FULL = Reply("I will look.", CALLS, reasoning="Two tools.", usage=Usage(20, 9))
+THINKS = Capabilities(reasoning=True)
+
+
+def at(lane: Lane, able: Capabilities = OPENAI, **config: Any) -> Provider:
+    """OpenAI at this lane."""
+    config = {"base_url": lane.url("openai"), "model": "model-1", **config}
+    return openai(OpenAIConfig(**config), capabilities=able)
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        {Quirk.NAME_IN_EACH_PIECE},
+        {Quirk.NAME_IN_EACH_PIECE, Quirk.INDEX_ALL_ZERO},
+        {Quirk.NAME_DOUBLED},
+        {Quirk.NAME_IN_PARTS},
+        {Quirk.NAME_APART_FROM_ARGUMENTS},
+        {Quirk.NAME_WITH_TOKENS},
+        {Quirk.INDEX_ALL_ZERO},
+        {Quirk.INDEX_ALL_ZERO, Quirk.ID_MISSING, Quirk.ARGUMENTS_AS_OBJECT},
+        {Quirk.INDEX_ALL_ZERO, Quirk.ID_IN_EACH_PIECE},
+        {Quirk.INDEX_MISSING},
+        {Quirk.INDEX_MISSING, Quirk.ID_MISSING},
+        {Quirk.INDEX_MISSING, Quirk.ID_IN_EACH_PIECE},
+        {Quirk.INDEX_MISSING, Quirk.ID_LATE},
+        {Quirk.INDEX_MISSING, Quirk.EMPTY_AFTER_FIRST},
+        {Quirk.ID_MISSING},
+        {Quirk.ID_LATE},
+        {Quirk.ID_REPEATED},
+        {Quirk.ID_REPEATED, Quirk.INDEX_ALL_ZERO},
+        {Quirk.ID_TOO_LONG},
+        {Quirk.ID_ODD},
+        {Quirk.EMPTY_AFTER_FIRST},
+        {Quirk.ARGUMENTS_AS_OBJECT},
+        {Quirk.ARGUMENTS_SPLIT_IN_ESCAPE},
+        {Quirk.ARGUMENTS_REPEATED},
+        {Quirk.STOP_WITH_CALLS},
+        {Quirk.STOP_MISSING},
+        {Quirk.EMPTY_CHOICES, Quirk.ROLE_ONLY_FIRST, Quirk.DELTA_NULL},
+        {Quirk.USAGE_IN_EVERY_CHUNK},
+        {Quirk.NO_DONE},
+        {Quirk.STAYS_OPEN},
+        {Quirk.CRLF, Quirk.COMMENT_LINES},
+        {Quirk.NO_SPACE, Quirk.NULL_CONTENT},
+        {Quirk.REASONING_FIELD},
+        {Quirk.THINK_TAGS},
+    ],
+    ids=lambda quirks: "+".join(sorted(quirks)),
+)
+async def test_habits_of_servers_make_no_difference(models: ModelService, quirks: set[Quirk]) -> None:
+    """Two calls, text, thoughts and counts; and what comes of it is a history that a strict server takes."""
+    lane = await models.lane(replace(FULL, quirks=frozenset(quirks)), Reply("Done."), wire="openai")
+    provider = at(lane)
+    chunks = await ask_of(provider)
+    assert (text_in(chunks), thoughts_in(chunks).strip()) == ("I will look.", "Two tools.")
+    assert named_calls_in(chunks) == WANTED
+    assert tokens_in(chunks) == Tokens(20, 9)
+    assert text_in(await asked(provider, *carried_on(provider, "hi", chunks))) == "Done."
+
+
+async def test_calls_without_arguments_or_without_their_end(models: ModelService) -> None:
+    """Nothing is `{}`; what is cut off is an error of the call."""
+    lane = await models.lane(replace(FULL, quirks=frozenset({Quirk.ARGUMENTS_EMPTY})), FULL)
+    provider = at(lane)
+    assert named_calls_in(await ask_of(provider)) == [("get_time_slots", {}), ("list_projects", {})]
+    await lane.script(replace(FULL, quirks=frozenset({Quirk.ARGUMENTS_CUT_OFF})))
+    assert [bool(c.error) for c in await asked(provider) if isinstance(c, Call)] == [True, True]
+
+
+async def test_the_older_form_of_a_call_is_understood() -> None:
+    """`function_call`, in pieces."""
+    old = events(
+        delta(function_call={"name": "list_projects", "arguments": ""}),
+        delta(function_call={"arguments": '{"a":'}),
+        delta(function_call={"arguments": "1}"}),
+        delta(finish="function_call"),
+    )
+    assert calls_in(await chunks_of(old)) == [("", "list_projects", {"a": 1}, None)]
+
+
+async def test_thoughts_may_end_in_a_tag_that_never_began(models: ModelService) -> None:
+    """Of a model that thinks first, text is held until it is known; of another only the tag is left out."""
+    reply = Reply("Hello there.", reasoning="They greet me.", quirks={Quirk.THINK_CLOSING_ONLY})
+    lane = await models.lane(reply, repeat_last=True)
+    for able in (THINKS, replace(THINKS, streams=False), Capabilities(streams=False)):
+        chunks = await asked(at(lane, able))
+        assert (text_in(chunks), thoughts_in(chunks).strip()) == ("Hello there.", "They greet me.")
+    assert "</think>" not in text_in(await asked(at(lane)))
+    await lane.script(Reply("No thought at all."), FULL)
+    provider = at(lane, THINKS)
+    assert text_in(await ask_of(provider)) == "No thought at all."
+    assert text_in(await asked(provider)) == "I will look."
+
+
+@pytest.mark.parametrize("field", [set(), {Quirk.REASONING_FIELD}])
+async def test_thoughts_go_back_within_the_turn_to_the_model_that_had_them(
+    models: ModelService, field: set[Quirk]
+) -> None:
+    """In the member they came in; not in a later turn, to another model, or where it is not wanted."""
+    lane = await models.lane(replace(FULL, quirks=frozenset(field)), Reply("Done."), repeat_last=True)
+    one, name = at(lane, THINKS), "reasoning" if field else "reasoning_content"
+    chunks = await ask_of(one)
+    assert [c.state for c in chunks if isinstance(c, Note)] == [{"model": "model-1", name: "Two tools."}]
+    history = carried_on(one, "hi", chunks)
+    await ask_of(one, *history)
+    await asked(one, *history, UserMessage("and now?"))
+    await asked(at(lane, THINKS, model="model-2"), *history)
+    _, same, later, elsewhere = (body["messages"][2:3] for body in await lane.bodies())
+    assert same[0][name] == "Two tools."
+    assert not {"reasoning", "reasoning_content"} & (later[0].keys() | elsewhere[0].keys())
+    await lane.script(FULL)
+    assert not [c for c in await asked(at(lane)) if isinstance(c, Note)]
+
+
+async def test_a_model_with_one_call_at_a_time_is_shown_no_more(models: ModelService) -> None:
+    """Several calls of another model become as many messages; the server is told, unless it does not know the word."""
+    lane = await models.lane(FULL, Reply("Done."))
+    chunks = await asked(at(lane))
+    provider = local(OpenAIConfig(base_url=lane.url("openai"), model="m"))
+    history = carried_on(provider, "hi", chunks)
+    await ask_of(provider, *history)
+    body = (await lane.bodies())[1]
+    roles = ["system", "user", "assistant", "tool", "assistant", "tool"]
+    assert [m["role"] for m in body["messages"]] == roles
+    assert body["parallel_tool_calls"] is False
+    await lane.script(Reply(status=422, error_message="parallel_tool_calls: extra"), Reply("Done."))
+    assert text_in(await asked(provider, *history)) == "Done."
+    assert "parallel_tool_calls" not in (await lane.bodies())[-1]
+
+
+async def test_the_length_of_an_answer_is_bounded_where_that_is_configured(models: ModelService) -> None:
+    """Under the name that the server takes, also when it is the other one; never in place of a given option."""
+    lane = await models.lane(Reply("Hi."), repeat_last=True)
+    short = replace(OPENAI, max_output_tokens=700)
+    await asked(at(lane))
+    await asked(at(lane, short))
+    await asked(at(lane, short, options={"max_tokens": 5}))
+    server = OpenAIConfig(base_url=lane.url("openai"), model="m")
+    await asked(local(server, capabilities=replace(LOCAL, max_output_tokens=700)))
+    words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    await lane.script(Reply(status=400, error_message=words), Reply("Hi."))
+    await asked(local(server, capabilities=replace(LOCAL, max_output_tokens=700)))
+    sent = [{k: v for k, v in body.items() if k.startswith("max_")} for body in await lane.bodies()]
+    limits: list[dict[str, int]] = [{}, {"max_completion_tokens": 700}, {"max_tokens": 5}, {"max_tokens": 700}]
+    assert sent == [*limits, {"max_tokens": 700}, {"max_completion_tokens": 700}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (events(b'error: {"code": 500, "message": "oops"}\n\n'), ModelUnavailable),
+        (events({"error": "Context size has been exceeded."}), ContextExceeded),
+        (events(b"event: error\n", {"error": {"message": "busy", "type": "rate_limit_error"}}), ModelBusy),
+        (events(delta("Hel"), delta(finish="content_filter")), ModelMisbehaved),
+        (events(delta("Hel"), delta(finish="error")), ModelUnavailable),
+        (status(400, {"error": {"message": '"auto" tool choice requires --enable-auto-tool-choice'}}), ModelRejected),
+        (status(400, {"error": {"message": "max_tokens is too large: maximum context length is 9"}}), ContextExceeded),
+    ],
+)
+async def test_failures_in_the_words_of_servers(answer: Answer, kind: type[ModelError]) -> None:
+    """Errors that come in the stream, and refusals that are none of the history."""
+    with pytest.raises(ModelError) as caught:
+        await chunks_of(answer)
+    assert type(caught.value) is kind
+
+
+async def test_what_a_server_says_in_the_stream_never_shows_the_key() -> None:
+    """Neither in an error that it streams."""
+    with pytest.raises(ModelError) as caught:
+        await chunks_of(events({"error": {"message": f"bad key {KEY}", "code": 401}}))
+    assert KEY not in str(caught.value)
+
+
+async def test_a_connection_serves_one_call_after_the_other() -> None:
+    """The stream is read to its end, so that nothing has to be opened anew."""
+    clients: set[Any] = set()
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        assert request.transport
+        clients.add(request.transport.get_extra_info("peername"))
+        return await events(delta("Hi."), delta(finish="stop"))(request, body)
+
+    async with model_server(answer) as server:
+        provider = openai(OpenAIConfig(base_url=server.url, model="m"))
+        for _ in range(3):
+            await ask_of(provider)
+        await provider.wire.close()
+    assert len(clients) == 1
