@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
 
-from agent.routing.config import OFFLINE, Canary, ModelsFile, RouteConfig, takes_over
+from agent.routing.config import OFFLINE, Canary, ModelsFile, RouteConfig, Shadow, takes_over
 from agent.routing.plan import ANY, Arm, Candidate, ErrorClass, ModelCall, Plan, Purse
 
 Override = Literal["rolled_back", "promoted"]
@@ -22,6 +22,15 @@ class RouteStatus:
     config: RouteConfig
     canary_percent: float
     override: Override | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """Whoever is to run the turns of a route again."""
+
+    route: str
+    config: Shadow
+    candidate: Candidate
 
 
 class Router:
@@ -41,6 +50,11 @@ class Router:
             for arm in ("primary", "canary")
             if arm == "primary" or config.canary
         }
+        self._shadows = {
+            name: Shadowed(name, config.shadow, ready[config.shadow.to])
+            for name, config in models.routes.items()
+            if config.shadow
+        }
 
     def plan(self, tenant: str, conversation_id: UUID, purse: Purse | None = None) -> Plan:
         """Who answers in this conversation; the same again for its next turn, unless the canary came to an end."""
@@ -53,6 +67,13 @@ class Router:
                 arm = "canary"
         plan = self._plans[name, arm]
         return replace(plan, purse=purse) if purse is not None else plan
+
+    def shadow(self, tenant: str, turn_id: UUID) -> Shadowed | None:
+        """Who runs this turn again, if it is among those of its route that are."""
+        shadowed = self._shadows.get(self.models.tenants.get(tenant, self._default))
+        if shadowed is None or share_of(f"shadow/{shadowed.config.to}", turn_id) >= shadowed.config.percent:
+            return None
+        return shadowed
 
     def override(self, overrides: Mapping[tuple[str, str], Override]) -> None:
         """Take over what was decided."""
@@ -99,7 +120,7 @@ class Router:
         return Plan(tuple(candidates), name, degraded, None, self._observe)
 
 
-def share_of(experiment: str, conversation_id: UUID) -> float:
-    """Where in 0 to 100 a conversation stands in an experiment: the same on every replica, independent of others."""
-    digest = hashlib.blake2b(experiment.encode() + conversation_id.bytes, digest_size=4).digest()
+def share_of(experiment: str, of: UUID) -> float:
+    """Where in 0 to 100 a conversation or turn stands in an experiment: the same everywhere, independent of others."""
+    digest = hashlib.blake2b(experiment.encode() + of.bytes, digest_size=4).digest()
     return int.from_bytes(digest) / 2**32 * 100

@@ -16,9 +16,9 @@ from agent.definition import AgentDefinition
 from agent.ports import TurnInput
 from agent.providers import kinds
 from agent.providers.base import Provider, Where
-from agent.routing.config import OFFLINE, ModelsError, ModelsFile, ProviderEntry
+from agent.routing.config import OFFLINE, Budgets, ModelsError, ModelsFile, ProviderEntry
 from agent.routing.plan import Candidate, Gate, ModelCall, Plan, Purse
-from agent.routing.router import Router
+from agent.routing.router import Router, Shadowed
 from backend.routing.models_file import Described, describe, located
 from backend.settings import Settings, SettingsError
 from tools.breaker import Breaker
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
 BREAKER_FAILURES, BREAKER_RESET_S = 5, 5.0
+SHADOWS_SHARE = 0.8  # of each budget; when so much of it is spent, no more shadows are run
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,14 @@ class Surroundings:
     observe: Callable[[ModelCall], None] = lambda _: None
     on_router: Callable[[Router], None] = lambda _: None  # before a new router answers its first turn
     wrap: Callable[[Provider], Provider] = lambda provider: provider
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """Who runs a turn again, and what that may cost."""
+
+    by: Shadowed
+    purse: Purse | None
 
 
 class Models:
@@ -62,6 +71,16 @@ class Models:
         """Who answers this turn."""
         purse = self._around.purse_of(self.router.models, turn)
         return self.router.plan(turn.tenant, turn.conversation_id, purse)
+
+    def shadow(self, turn: TurnInput) -> Shadowing | None:
+        """Who runs this turn again, if anybody, and out of what: the last of a budget is left to turns of people."""
+        found = self.router.shadow(turn.tenant, turn.turn_id)
+        if found is None:
+            return None
+        models = self.router.models
+        usual = models.budgets.model_dump()
+        budgets = Budgets(**{name: usd and usd * SHADOWS_SHARE for name, usd in usual.items()})
+        return Shadowing(found, self._around.purse_of(models.model_copy(update={"budgets": budgets}), turn))
 
     @property
     def primary(self) -> Provider:
