@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 
 from agent.errors import ModelError
 from agent.providers.base import Capabilities, ModelRequest, Probe, Provider, Where
-from agent.providers.history import Entry, Said, entries, taking_turns
+from agent.providers.history import Entry, Said, Step, entries, taking_turns, told
 from agent.providers.http import HttpFault, StreamBroken
 from agent.providers.langchain_errors import Secrets, classify
 from agent.providers.langchain_wire import LangChainFault, LangChainWire
@@ -59,7 +59,7 @@ def langchain(config: LangChainConfig, name: str = "langchain", capabilities: Ca
         kind="langchain",
         model=config.model,
         wire=wire,
-        render=partial(render_langchain, name=name),
+        render=partial(render_langchain, name=name, takes_tools=capabilities.tools),
         classify=understand,
         raises=(LangChainFault, StreamBroken, HttpFault),
         capabilities=capabilities,
@@ -128,12 +128,18 @@ def _is_secret(name: str, value: Any) -> bool:
 # --- our transcript as messages -------------------------------------------------------------------------------------
 
 
-def render_langchain(request: ModelRequest, name: str = "") -> JsonObject:
-    """`{messages, tools}` of a request: LangChain's messages, and tools in the form that every class converts."""
-    history = taking_turns(entries(request.messages, name, plain=request.plain))
+def render_langchain(request: ModelRequest, name: str = "", *, takes_tools: bool = True) -> JsonObject:
+    """`{messages, tools}` of a request: LangChain's messages, and tools in the form that every class converts.
+
+    Where no tools are offered, calls are told as text: some providers refuse them then.
+    """
+    history = entries(request.messages, name, plain=request.plain)
+    tools = [render_tool(spec) for spec in request.tools] if takes_tools else []
+    if not tools:
+        history = [entry if isinstance(entry, Said) else Step(told(entry)) for entry in history]
     messages: list[BaseMessage] = [SystemMessage(system_text(request))]
-    messages += [message for entry in history for message in _messages(entry)]
-    return {"messages": messages, "tools": [render_tool(spec) for spec in request.tools]}
+    messages += [message for entry in taking_turns(history) for message in _messages(entry)]
+    return {"messages": messages, "tools": tools}
 
 
 def _messages(entry: Entry) -> Sequence[BaseMessage]:

@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Call, Chunk, Reasoning, Text, Tokens
+from agent.providers.base import Call, Chunk, Reasoning, Tokens
 from agent.providers.http import HttpFault, StreamBroken
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
@@ -188,7 +188,7 @@ class _Reader:
 
     def end(self, messages: Sequence[BaseMessage]) -> Iterator[Chunk]:
         """What is left of the text, the calls and the usage."""
-        yield from self._tags.end()
+        yield from self._tags.settle()
         for partial in self._partials.values():
             args, problem = read_arguments("".join(partial.arguments))
             yield Call(ToolCall(partial.id, partial.name, args), problem)

@@ -143,6 +143,17 @@ async def test_thoughts_are_no_text_and_a_failed_result_is_marked(models: ModelS
 
 
 @BOTH
+async def test_a_model_without_tools_is_told_of_calls_in_words(models: ModelService, make: Make) -> None:
+    """Of its own provider or another one's, where nothing is offered that it could call."""
+    lane, provider = await ready(models, make, Reply("They are open."))
+    assert said(await ask(provider, *HISTORY, tools=())) == "They are open."
+    asked = (await lane.requests())[-1]
+    assert asked.problems == []
+    assert "Looked up with list_projects" in str(asked.body["messages"])
+    assert not {"tools", "toolConfig"} & asked.body.keys()
+
+
+@BOTH
 async def test_an_answer_that_is_not_streamed_is_understood(models: ModelService, make: Make) -> None:
     """As the capabilities say, here of a model that does not stream its calls."""
     lane = await models.lane(Reply("One moment.", (Call("list_projects"),)))
