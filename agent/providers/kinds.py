@@ -35,7 +35,7 @@ def make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provide
 
 def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provider:
     common: dict[str, Any] = {"model": entry.model, "options": entry.options, "where": _where(name, entry)}
-    timeouts = {"connect_timeout_s": entry.timeouts.connect_s, "idle_timeout_s": entry.timeouts.idle_s}
+    timeouts: dict[str, Any] = {"connect_timeout_s": entry.timeouts.connect_s, "idle_timeout_s": entry.timeouts.idle_s}
     match entry:
         case OpenAIProvider() | LocalProvider():
             from agent.providers import openai
@@ -69,14 +69,24 @@ def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provid
             from agent.providers import bedrock_agent
 
             managed = bedrock_agent.BedrockAgentConfig(
-                **_aws(entry), agent_id=entry.agent_id, alias_id=entry.alias_id, **common, **timeouts
+                **_aws(entry),
+                agent_id=entry.agent_id,
+                alias_id=entry.alias_id,
+                session_attributes=entry.session_attributes,
+                **common,
+                **timeouts,
             )
             return bedrock_agent.bedrock_agent(managed, name, _able(name, bedrock_agent.BEDROCK_AGENT, entry))
         case LangChainProvider():
             from agent.providers import langchain
 
             secret = {key: environ[variable] for key, variable in entry.arguments_env.items()}
-            chain = langchain.LangChainConfig(factory=entry.factory, arguments={**entry.arguments, **secret}, **common)
+            chain = langchain.LangChainConfig(
+                factory=entry.factory,
+                arguments={**entry.arguments, **secret},
+                idle_timeout_s=entry.timeouts.idle_s,
+                **common,
+            )
             return langchain.langchain(chain, name, _able(name, langchain.LANGCHAIN, entry))
 
 

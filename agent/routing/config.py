@@ -116,12 +116,16 @@ class BedrockProvider(_Aws):
 
 
 class BedrockAgentProvider(_Aws):
-    """A managed Bedrock agent, which does the whole turn."""
+    """A managed Bedrock agent, which does the whole turn.
+
+    `session_attributes` maps names that its functions read to facts (`agent.providers.bedrock_agent.FACTS`).
+    """
 
     kind: Literal["bedrock_agent"]
     model: str = "bedrock-agent"
     agent_id: str
     alias_id: str
+    session_attributes: dict[str, str] = Field(default_factory=dict)
 
 
 class LangChainProvider(_Provider):
