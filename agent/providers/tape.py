@@ -18,17 +18,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from agent.errors import ModelBusy, ModelError, ModelTimeout, NotOnTape
-from agent.providers.base import Call, Chunk, Cited, Note, Probe, Provider, Reasoning, Searched, Text, Tokens, Wire
+from agent.providers.base import Call, Chunk, Probe, Provider, Wire
 from agent.providers.tape_key import Asked, asked
 from agent.transcript import JsonObject, ToolCall
 
 FORM = 1  # of the lines; another one cannot be read
-KINDS: dict[str, type[Chunk]] = {
-    kind.__name__.lower(): kind for kind in (Text, Reasoning, Tokens, Note, Cited, Searched)
-}
+KINDS: dict[str, type[Chunk]] = {kind.__name__.lower(): kind for kind in get_args(Chunk)}
 Scope = Callable[[], str]
 
 

@@ -108,6 +108,9 @@ def evaluate(
         tapes = tapes_of(record, replay)
         if url and (route_names or tapes):
             raise CannotEvaluate("--route, --record and --replay are for stacks that the run starts, not for --url.")
+        for path in filter(None, (json_path, html_path)):
+            if not path.parent.is_dir() or path.is_dir():
+                raise CannotEvaluate(f"The report cannot be written to {path}: name a file in an existing folder.")
         if tapes:
             tapes.check([route.name for route in routes])
         plan = Run(tasks, settings, routes, jobs, tapes, url)
@@ -162,15 +165,12 @@ def select(files: Sequence[ScenarioFile], tags: set[str], skip: set[str], ids: s
     """The scenarios asked for, in the order of the files.
 
     Raises:
-        CannotEvaluate: none is left, or one of the ids does not exist.
+        CannotEvaluate: none is left, one of the ids does not exist, or one stands in two files.
     """
     tasks = [Task(file, scenario) for file in files for scenario in file.scenarios]
     unknown = ids - {task.scenario.id for task in tasks}
     if unknown:
         raise CannotEvaluate(f"There is no scenario {', '.join(sorted(unknown))}.")
-    ids_seen = Counter(task.scenario.id for task in tasks)
-    if twice := sorted(key for key, count in ids_seen.items() if count > 1):
-        raise CannotEvaluate(f"The files have more than one scenario {', '.join(twice)}: run them one by one.")
     chosen = [
         task
         for task in tasks
@@ -180,6 +180,9 @@ def select(files: Sequence[ScenarioFile], tags: set[str], skip: set[str], ids: s
     ]
     if not chosen:
         raise CannotEvaluate("No scenario is left to run.")
+    counts = Counter(task.scenario.id for task in chosen)
+    if twice := sorted(key for key, count in counts.items() if count > 1):
+        raise CannotEvaluate(f"The files have more than one scenario {', '.join(twice)}: run them one by one.")
     return chosen
 
 

@@ -101,6 +101,7 @@ def test_a_recording_has_a_folder_for_each_route_and_a_file_for_each_stack(tmp_p
         (["--record", "x", "--replay", "x"], "exclude each other"),
         (["--replay", "absent"], "no recording of offline; it has none"),
         (["--route", "nobody"], "no route nobody"),
+        (["--html", "absent/report.html"], "absent/report.html: name a file in an existing folder"),
         (["--url", "http://127.0.0.1:9", "--route", "offline"], "not for --url"),
     ],
 )

@@ -8,13 +8,26 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 from uuid import uuid4
 
 import pytest
 
 from agent.confirmation import Verdict
 from agent.errors import HistoryRejected, ModelBusy, ModelError, ModelTimeout, ModelUnavailable, NotOnTape
-from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Provider, Reasoning, Text, Tokens, TurnFacts
+from agent.providers.base import (
+    Call,
+    Chunk,
+    Cited,
+    ModelRequest,
+    Note,
+    Provider,
+    Reasoning,
+    Searched,
+    Text,
+    Tokens,
+    TurnFacts,
+)
 from agent.providers.tape import Recorder, TapeError, read_tape, recording, replaying
 from agent.providers.tape_key import asked
 from agent.transcript import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
@@ -113,10 +126,12 @@ async def test_every_kind_of_chunk_comes_back(tmp_path: Path) -> None:
         Text("señor \ud800"),
         Call(SEEN),
         Call(ToolCall("", "book", {}), "no JSON"),
+        Searched("opening hours", 3),
         Cited("faq", "2", 0, 4, 0.5),
         Note({"frame": {"a": [1]}}, "scheduling"),
         Tokens(10, 20, True, 3, 4),
     )
+    assert {type(chunk) for chunk in everything} == set(get_args(Chunk))
     provider, wire = scripted(everything)
     assert await ask(record(tmp_path / "t.jsonl", provider), request()) == [*everything]
     again = replay(tmp_path / "t.jsonl", provider)
