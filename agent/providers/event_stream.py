@@ -20,7 +20,7 @@ CONTENT_TYPE = "application/vnd.amazon.eventstream"
 MAX_FRAME = 25 * 1024 * 1024
 _PRELUDE = Struct(">III")
 _CHECKSUM = Struct(">I")
-_OVERHEAD = _PRELUDE.size + _CHECKSUM.size
+_OVERHEAD = 16  # prelude and last checksum
 _STRING = 7
 _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of header values by type; bytes and text say their own
 
@@ -65,18 +65,19 @@ async def frames(response: aiohttp.ClientResponse) -> AsyncIterator[list[Frame]]
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
     """The messages that these bytes begin with, and what is left; `StreamBroken` for what is no message."""
-    at, found = 0, []
-    while len(data) - at >= _OVERHEAD:
+    at, size, found = 0, len(data), []
+    while size - at >= _OVERHEAD:
         total, headers, checksum = _PRELUDE.unpack_from(data, at)
-        if crc32(data[at : at + 8]) != checksum or not headers + _OVERHEAD <= total <= MAX_FRAME:
-            raise StreamBroken("the event stream holds what is no message")
         end = at + total
-        if end > len(data):
+        if end > size:
+            # The checksum at the end covers the lengths too, but whether there is an end, only they say.
+            if crc32(data[at : at + 8]) != checksum or total > MAX_FRAME:
+                raise StreamBroken("the event stream holds what is no message")
             break
-        if crc32(data[at : end - 4]) != _CHECKSUM.unpack_from(data, end - 4)[0]:
+        body, last = at + 12 + headers, end - 4
+        if body > last or crc32(data[at:last]) != _CHECKSUM.unpack_from(data, last)[0]:
             raise StreamBroken("a message of the event stream came damaged")
-        body = at + _PRELUDE.size + headers
-        found.append(Frame(*_kind_and_name(data[at + _PRELUDE.size : body]), data[body : end - 4]))
+        found.append(Frame(*_kind_and_name(data[at + 12 : body]), data[body:last]))
         at = end
     return found, data[at:]
 

@@ -1,27 +1,36 @@
-"""Requests to an AWS service as it wants them: botocore's credentials and signer, for sockets of our own.
+"""Requests to an AWS service as it wants them: botocore's credentials, for sockets of our own.
 
-Shared by Lambda, Bedrock models and Bedrock agents. boto3 itself waits in a thread per call.
+Shared by Lambda, Bedrock models and Bedrock agents. boto3 itself waits in a thread per call, and its signer alone needs
+as much CPU as a tenth of a streamed answer: it derives the day's key anew each time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, reduce
+from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, RefreshableCredentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import Session
 from yarl import URL
 
 SIGNED_AT_ONCE = 4
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 class AwsError(Exception):
     """AWS cannot be called as things are set; the message says what is missing and what to do, and holds no secret."""
+
+
+class AwsUnreachable(AwsError):
+    """Whoever hands out credentials does not answer just now."""
 
 
 class AwsService:
@@ -56,30 +65,37 @@ class AwsService:
         """Find region, endpoint and credentials by AWS's usual chain, off the loop; `AwsError` says what is missing."""
         try:
             await asyncio.to_thread(self._configure)
-        except BotoCoreError as error:
-            raise AwsError(f"{error}; check AWS_PROFILE and the files in ~/.aws") from error
+        except (BotoCoreError, ClientError) as error:
+            raise AwsError(f"{_said(error)}; check AWS_PROFILE and the files in ~/.aws") from error
 
     def move(self, endpoint_url: str) -> None:
         """Call it there, once it is opened."""
         self._endpoint = endpoint_url
 
     async def signed(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers with those that prove who asks. `url` is encoded as it is sent, in each segment of its path.
+        """The headers with those that prove who asks.
+
+        `headers` have names in lower case; `url` is encoded as it is sent, and has no query.
 
         Raises `AwsError` when credentials that expire cannot be renewed.
         """
-        whole = {**headers, "host": URL(url, encoded=True).authority}
+        address = URL(url, encoded=True)
+        whole = {**headers, "host": address.authority}
         if self._api_key:
             return {**whole, "authorization": f"Bearer {self._api_key}"}
         async with self._signing:
             credentials = await self._frozen()
             if credentials is None:  # a stand-in that wants none
                 return whole
-            request = AWSRequest(method, url, headers=whole, data=body)
-            SigV4Auth(credentials, self._signing_name, self.region).add_auth(request)
-            # Signing takes a fraction of a millisecond; two hundred in a row would hold up everything else.
+            whole["x-amz-date"] = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            if credentials.token:
+                whole["x-amz-security-token"] = credentials.token
+            scope = f"{whole['x-amz-date'][:8]}/{self.region}/{self._signing_name}/aws4_request"
+            names, signature = _signature(credentials.secret_key, scope, method, address.raw_path, whole, body)
+            # All that starts with a request, two hundred times in a row, would hold up everything else.
             await asyncio.sleep(0)
-        return dict(request.headers.items())
+        proof = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+        return {**whole, "authorization": f"AWS4-HMAC-SHA256 {proof}"}
 
     def _configure(self) -> None:
         session = Session(profile=self._profile)
@@ -89,8 +105,11 @@ class AwsService:
         if not endpoint and not self.region:
             raise AwsError("no region; set `region`, or AWS_REGION")
         self.region = self.region or "us-east-1"
+        is_near = _address(endpoint).host in _THIS_MACHINE
+        if self._api_key and endpoint.startswith("http:") and not is_near:
+            raise AwsError("an API key is not sent without TLS; use https in the endpoint's address")
         if not self._api_key:
-            self._credentials = _credentials(session, URL(endpoint), by_chain=bool(self._profile))
+            self._credentials = _own_credentials() if is_near and not self._profile else session.get_credentials()
             if self._credentials is None and not endpoint:
                 raise AwsError(
                     "no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where "
@@ -110,17 +129,53 @@ class AwsService:
             async with self._refreshing:
                 try:
                     held = await asyncio.to_thread(held.get_frozen_credentials)
-                except BotoCoreError as error:
-                    raise AwsError(f"AWS credentials cannot be renewed ({error}); sign in again") from error
+                except HTTPClientError as error:
+                    raise AwsUnreachable(f"AWS credentials cannot be renewed: {type(error).__name__}") from error
+                except (BotoCoreError, ClientError) as error:
+                    raise AwsError(f"AWS credentials cannot be renewed ({_said(error)}); sign in again") from error
         else:
             held = held.get_frozen_credentials()
-        return Credentials(held.access_key, held.secret_key, held.token)
+        return held
 
 
-def _credentials(session: Session, endpoint: URL, *, by_chain: bool) -> Any:
-    """By AWS's chain; for a stand-in on this machine from the environment alone: it needs none, and the chain ends in
-    a server that is only found in AWS, which takes seconds to miss."""
-    if endpoint.host in ("127.0.0.1", "localhost", "::1") and not by_chain:
-        key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
-        return Credentials(key, secret, os.environ.get("AWS_SESSION_TOKEN")) if key and secret else None
-    return session.get_credentials()
+def _signature(
+    secret: str, scope: str, method: str, path: str, headers: Mapping[str, str], body: bytes
+) -> tuple[str, str]:
+    """AWS Signature Version 4: the names of the headers that are signed (all, in lower case), and the signature."""
+    names = ";".join(sorted(headers))
+    lines = "".join(f"{name}:{headers[name].strip()}\n" for name in sorted(headers))
+    # A path that is encoded already is encoded once more for the signature.
+    request = f"{method}\n{quote(path, safe='/~')}\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
+    to_sign = f"AWS4-HMAC-SHA256\n{headers['x-amz-date']}\n{scope}\n{sha256(request.encode()).hexdigest()}"
+    return names, _mac(_key(secret, scope), to_sign).hex()
+
+
+@lru_cache(maxsize=16)
+def _key(secret: str, scope: str) -> bytes:
+    """The key of a day, region and service."""
+    return reduce(_mac, scope.split("/"), f"AWS4{secret}".encode())
+
+
+def _mac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
+
+
+def _address(endpoint: str) -> URL:
+    try:
+        url = URL(endpoint)
+    except ValueError as error:
+        raise AwsError("the endpoint is no address; write it as https://host") from error
+    if endpoint and (url.scheme not in ("http", "https") or not url.host):
+        raise AwsError("the endpoint is no address; write it as https://host")
+    return url
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")
+
+
+def _own_credentials() -> Credentials | None:
+    """Those of the environment, for a stand-in on this machine: it needs none, and AWS's chain ends in a server that
+    is only found in AWS, which takes seconds to miss."""
+    key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    return Credentials(key, secret, os.environ.get("AWS_SESSION_TOKEN")) if key and secret else None
