@@ -137,6 +137,17 @@ class _Block:
         self.pieces.append(piece)
 
 
+def _plain_text(body: JsonObject) -> str | None:
+    """The text of an event that brings just that: nearly all of them."""
+    if body.get("type") != "content_block_delta":
+        return None
+    try:
+        text = body["delta"]["text"]
+    except (KeyError, TypeError):
+        return None
+    return None if type(text) is not str or "<" in text or "[" in text else text
+
+
 class _Reader:
     """Makes chunks of the stream's events."""
 
@@ -154,36 +165,28 @@ class _Reader:
         """The chunks of some lines of the stream. Text that arrived together stays together."""
         chunks: list[Chunk] = []
         texts: list[str] = []
+        passes = self._tags.is_idle
         for line in batch:
             if not line.startswith(b"data:"):
-                if line.startswith((b"<", b"{")):
+                if line[:1] in (b"<", b"{"):
                     raise NotTheApi("the answer is no event stream")
                 continue
             body = loads(line[5:])
-            text = self._plain_text(body)
-            if text is not None:
+            if passes and (text := _plain_text(body)):
                 texts.append(text)
                 continue
-            if texts:
-                chunks.append(Text("".join(texts)))
-                texts = []
+            self._pass_on(texts, chunks)
             chunks += self._event(body)
-        if texts:
-            chunks.append(Text("".join(texts)))
+            passes = self._tags.is_idle
+        self._pass_on(texts, chunks)
         return chunks
 
-    def _plain_text(self, body: JsonObject) -> str | None:
-        """The text of an event that brings just that: nearly all of them."""
-        if body.get("type") != "content_block_delta":
-            return None
-        try:
-            text = body["delta"]["text"]
-        except (KeyError, TypeError):
-            return None
-        if not isinstance(text, str) or "<" in text or "[" in text or not self._tags.is_idle:
-            return None
-        self._characters += len(text)
-        return text
+    def _pass_on(self, texts: list[str], chunks: list[Chunk]) -> None:
+        if texts:
+            text = "".join(texts)
+            self._characters += len(text)
+            chunks.append(Text(text))
+            texts.clear()
 
     def _event(self, body: JsonObject) -> list[Chunk]:
         """The chunks of one event; kinds that we do not know (`ping`, later ones) are none."""

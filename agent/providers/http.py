@@ -212,7 +212,7 @@ def loads(data: bytes) -> JsonObject:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise StreamBroken("a piece of the answer is no JSON") from error
-    if not isinstance(body, dict):
+    if type(body) is not dict:
         raise StreamBroken("a piece of the answer is no JSON object")
     return body
 

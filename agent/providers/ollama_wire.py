@@ -113,6 +113,21 @@ class OllamaWire:
         await self._server.close()
 
 
+_BLANK = (b"", b"\r")
+
+
+def _plain_text(body: JsonObject) -> str | None:
+    """The text of a line that brings just that: nearly all of them."""
+    if body.get("done"):
+        return None
+    try:
+        message = body["message"]
+        text = message["content"]
+    except (KeyError, TypeError):
+        return None
+    return None if len(message) > 2 or type(text) is not str or "<" in text or "[" in text else text
+
+
 class _Reader:
     """Makes chunks of the answer's lines."""
 
@@ -130,23 +145,26 @@ class _Reader:
         """The chunks of some lines. Text that arrived together stays together."""
         chunks: list[Chunk] = []
         texts: list[str] = []
+        passes = self._tags.is_idle
         for line in batch:
-            if line in (b"", b"\r"):
+            if line in _BLANK:
                 continue
             body = loads(line)
-            message = body.get("message")
-            if message and len(message) == 2 and not body.get("done"):
-                text = message.get("content")
-                if isinstance(text, str) and "<" not in text and "[" not in text and self._tags.is_idle:
-                    texts.append(text)
-                    continue
-            if texts:
-                chunks += self._text("".join(texts))
-                texts = []
+            if passes and (text := _plain_text(body)):
+                texts.append(text)
+                continue
+            self._pass_on(texts, chunks)
             chunks += self._line(body)
-        if texts:
-            chunks += self._text("".join(texts))
+            passes = self._tags.is_idle
+        self._pass_on(texts, chunks)
         return chunks
+
+    def _pass_on(self, texts: list[str], chunks: list[Chunk]) -> None:
+        if texts:
+            text = "".join(texts)
+            self._characters += len(text)
+            chunks.append(Text(text))
+            texts.clear()
 
     def _line(self, body: JsonObject) -> list[Chunk]:
         if "error" in body:
@@ -164,16 +182,11 @@ class _Reader:
             chunks.append(Reasoning(thought))
         text = message.get("content")
         if text and isinstance(text, str):
-            chunks += self._text(text)
+            self._characters += len(text)
+            chunks += self._tags.feed(text)
         for call in message.get("tool_calls") or ():
             self._calls.append(_call(call))
         return chunks
-
-    def _text(self, text: str) -> Sequence[Chunk]:
-        self._characters += len(text)
-        if self._tags.is_idle and "<" not in text and "[" not in text:
-            return (Text(text),) if text else ()
-        return self._tags.feed(text)
 
     def end(self, payload: JsonObject) -> list[Chunk]:
         """The calls and the usage; raises when the answer broke off."""

@@ -216,20 +216,36 @@ class _Partial:
 
 
 _STREAM_STATUS = {"rate_limit": 429, "insufficient_quota": 429, "invalid_request": 400, "authentication": 401}
+_ODD = (b"e", b"{", b"<")  # how lines begin that may be errors, or no stream of events
 _BESIDE_TEXT = ("tool_calls", "function_call", *THOUGHTS)
 
 
-def _event(data: bytes) -> JsonObject | None:
+def _object(line: bytes) -> JsonObject | None:
     """The object of a `data:` line; None where it holds none (`[DONE]`, nothing)."""
     try:
-        body = orjson.loads(data)
+        body = orjson.loads(line[5:])
     except orjson.JSONDecodeError as error:
-        if data.strip() in (b"", b"[DONE]"):
+        if line[5:].strip() in (b"", b"[DONE]"):
             return None
         raise StreamBroken("a piece of the answer is no JSON") from error
-    if not isinstance(body, dict):
+    if type(body) is not dict:
         raise StreamBroken("a piece of the answer is no JSON object")
     return body
+
+
+def _plain_text(body: JsonObject) -> str | None:
+    """The text of an event that holds nothing else: nearly all of them."""
+    try:
+        choice = body["choices"][0]
+        delta = choice["delta"]
+        text = delta["content"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    if type(text) is not str or "<" in text or "[" in text or choice.get("finish_reason") or body.get("usage"):
+        return None
+    if len(delta) > 1 and any(delta.get(name) for name in _BESIDE_TEXT):
+        return None
+    return text
 
 
 class _Reader:
@@ -264,47 +280,31 @@ class _Reader:
         """The chunks of some lines of the stream. Text that arrived together stays together."""
         chunks: list[Chunk] = []
         texts: list[str] = []
+        passes = self._tags.is_idle
         for line in batch:
             if not line.startswith(b"data:"):
-                self._other(line)
+                if line[:1] in _ODD:
+                    self._other(line)
                 continue
-            body = _event(line[5:])
+            body = _object(line)
             if body is None:
                 self.done = self.done or b"[DONE]" in line
                 continue
-            text = self._plain_text(body)
-            if text is not None:
+            if passes and (text := _plain_text(body)):
                 texts.append(text)
                 continue
-            if texts:
-                chunks.append(Text("".join(texts)))
-                texts = []
+            self._pass_on(texts, chunks)
             chunks += self._event(body)
-        if texts:
-            chunks.append(Text("".join(texts)))
+            passes = self._tags.is_idle
+        self._pass_on(texts, chunks)
         return chunks
 
-    def _plain_text(self, body: JsonObject) -> str | None:
-        """The text of an event that holds nothing else: nearly all of them."""
-        try:
-            choice = body["choices"][0]
-            delta = choice["delta"]
-            text = delta["content"]
-        except (KeyError, IndexError, TypeError):
-            return None
-        if (
-            not text
-            or not isinstance(text, str)
-            or choice.get("finish_reason")
-            or body.get("usage")
-            or (len(delta) > 1 and any(delta.get(name) for name in _BESIDE_TEXT))
-            or "<" in text
-            or "[" in text
-            or not self._tags.is_idle
-        ):
-            return None
-        self._characters += len(text)
-        return text
+    def _pass_on(self, texts: list[str], chunks: list[Chunk]) -> None:
+        if texts:
+            text = "".join(texts)
+            self._characters += len(text)
+            chunks.append(Text(text))
+            texts.clear()
 
     def _event(self, body: JsonObject) -> list[Chunk]:
         """The chunks of one event, whatever it holds."""
