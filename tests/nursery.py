@@ -66,10 +66,13 @@ class Nursery:
         """Run a command; its pid. Nobody has to wait for it: it leaves no zombie."""
         assert self._process.stdin
         assert self._process.stdout
+        assert self._process.poll() is None, "the process that forks commands has ended; see above why"
         with self._one_by_one:
             self._process.stdin.write(json.dumps(asdict(order)) + "\n")
             self._process.stdin.flush()
-            return int(self._process.stdout.readline())
+            pid = self._process.stdout.readline()
+        assert pid, "the process that forks commands has ended; see above why"
+        return int(pid)
 
 
 @cache

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from backend.cli.action_group import create
+from tests import nursery
 
 ROOT = Path(__file__).parents[2]
 NAME = "specimen"  # no name that anybody would give a group of this checkout
@@ -213,10 +214,9 @@ def test_a_service_whose_groups_cannot_run_says_why_and_ends(tmp_path: Path, dat
 
     def started() -> list[str]:
         file.write_text(yaml.safe_dump(configured), "utf-8")
-        answer = run(
-            tmp_path, "backend", "serve", "--port", "0",
-            PYTHONPATH=str(ROOT), AGENT_DIR=str(agent), PF360_JWT_SECRET="x" * 40, **stores,
-        )  # fmt: skip
+        answer = nursery.outcrop(
+            "serve", "--port", "0", cwd=tmp_path, AGENT_DIR=str(agent), PF360_JWT_SECRET="x" * 40, **stores
+        )
         assert answer.returncode == 1
         assert answer.stdout == ""
         return answer.stderr.splitlines()
