@@ -71,7 +71,7 @@ class ServerProcess:
 
     async def _end(self, number: signal.Signals) -> None:
         self.send(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self._lives():
                 await asyncio.sleep(0.01)
 
@@ -207,7 +207,7 @@ class FunctionService:
 
     async def until_ended(self, calls: int) -> None:
         """Wait until so many calls have been answered."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.calls_ended() < calls:
                 await asyncio.sleep(0.01)
 

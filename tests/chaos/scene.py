@@ -112,7 +112,7 @@ class Scene:
         with suppress(httpx.TransportError):
             raise AssertionError(f"there was an answer: {await self.answered()}")
 
-    async def until(self, query: str, *values: object, within_s: float = 15.0) -> None:
+    async def until(self, query: str, *values: object, within_s: float = 60.0) -> None:
         """Wait until a query finds something."""
         async with asyncio.timeout(within_s):
             while not await self.pg.fetchval(f"SELECT EXISTS ({query})", *values):
@@ -127,7 +127,7 @@ class Scene:
 
     async def met(self, endpoint: str, mode: str) -> None:
         """Wait until a request has met an armed fault."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not any(
                 each["effects"] for each in self.simulator.ask("faults")["faults"]
                 if (each["endpoint"], each["mode"]) == (endpoint, mode)
@@ -136,7 +136,7 @@ class Scene:
 
     async def committed(self, count: int = 1) -> None:
         """Wait until upstream has made so many changes."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while len(self.simulator.changes()) < count:
                 await asyncio.sleep(0.01)
 
@@ -198,7 +198,7 @@ async def told_as_unclear(scene: Scene, answer: dict[str, Any]) -> None:
 async def found_later(scene: Scene, status: str, commits: tuple[str, ...]) -> None:
     """The reconciler puts on record what is so, sends nothing, and the conversation tells it from then on."""
     event = "SELECT FROM audit_events WHERE conversation_id = $1 AND type = 'effect_reconciled'"
-    await scene.until(event, scene.session, within_s=40)
+    await scene.until(event, scene.session, within_s=90)
     assert await scene.effect() == status
     upstream_holds(scene, commits)
     await status_is_told(scene)

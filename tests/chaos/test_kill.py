@@ -92,7 +92,7 @@ async def test_a_service_with_its_own_stores_comes_back(folder: Path, simulator:
         simulator.arm("schedule", "slow:1500", times=1)
         sent = asyncio.create_task(client.post("/api/v1/chat", json=body, headers={"idempotency-key": "k"}))
         dashboards = simulator.requests("dashboard")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while simulator.requests("dashboard") == dashboards:
                 await asyncio.sleep(0.01)
         await first.kill()

@@ -35,7 +35,7 @@ async def connected(server: ServerProcess) -> AsyncIterator[Client]:
 
 
 async def until(connection: asyncpg.Connection[Any], query: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await connection.fetchval(f"SELECT EXISTS ({query})"):
             await asyncio.sleep(0.01)
 

@@ -63,7 +63,7 @@ async def serving(configured: Settings, run: RunTurn | None) -> AsyncIterator[ht
                 task.result()
             await asyncio.sleep(0.005)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=10.0, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False) as client:
             yield client
     finally:
         server.should_exit = True

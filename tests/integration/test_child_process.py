@@ -62,7 +62,7 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
 
 async def logged(folder: Path, text: str) -> None:
     """Wait until its log holds a text."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while text not in (folder / "logs" / "child.log").read_text():
             await asyncio.sleep(0.02)
 
@@ -149,4 +149,4 @@ asyncio.run(main())
     owner.wait()
     owner.stdout.close()
     if sys.platform == "linux":
-        assert psutil.wait_procs([child], timeout=10)[1] == []
+        assert psutil.wait_procs([child], timeout=60)[1] == []

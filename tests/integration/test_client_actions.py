@@ -146,7 +146,7 @@ async def start(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
 
 async def waiting(turn: Turn) -> Any:
     """The call that the turn waits for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         (action,) = answer(turn.conversation_id, turn.turn_id, await turn.halted(), ()).client_actions
     return action
 
@@ -375,7 +375,7 @@ async def test_a_process_that_stops_hands_the_waiting_over(start: Start, text: s
         decision = Decision(question.pending_id, confirm=True)
         turn = await first.service.decide(ALICE, turn.conversation_id, decision)
     action = await waiting(turn)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await first.service.stop(0)
     await until(lambda: runs(other))
     await other.service.answer_action(ALICE, turn.conversation_id, action.action_id, POSITION)

@@ -120,7 +120,7 @@ def test_killed_owner_leaves_nothing_running_and_loses_nothing(server_dir: Path)
         first.process.kill()
         # Without a death signal from the kernel they end at the next start, below.
         if os.uname().sysname == "Linux":
-            assert psutil.wait_procs(servers, timeout=15)[1] == []
+            assert psutil.wait_procs(servers, timeout=60)[1] == []
     with owner(server_dir) as second:
         assert all(not server.is_running() for server in servers)
         assert asyncio.run(query(second.said["database_url"], "SELECT answer FROM kept")) == 42

@@ -239,7 +239,7 @@ def test_a_function_that_prints_without_end_is_stopped_as_any_other(aws: Any) ->
     with ThreadPoolExecutor(1) as threads:
         flood = threads.submit(aws.invoke, FunctionName="flood", LogType="Tail")
         assert call(aws, "echo", "meanwhile") == "meanwhile"
-        answer = flood.result(timeout=20)
+        answer = flood.result(timeout=60)
     assert json.loads(answer["Payload"].read())["errorType"] == "Sandbox.Timedout"
     assert 0 < len(base64.b64decode(answer["LogResult"])) <= 4096
 

@@ -290,7 +290,7 @@ async def test_calls_wait_for_a_yes_that_is_being_carried_out(
     simulator.arm("schedule", "slow:700", times=1)
     async with connected(rest, person=Person("accept", confirm=True)) as client:
         booking = asyncio.create_task(client.call_tool("confirm_appointment", SLOT))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await record.fetchval("SELECT EXISTS (SELECT FROM tool_calls WHERE status = 'intended')"):
                 await asyncio.sleep(0.01)
         status = data_of(await client.call_tool("get_appointment_status", {"project_id": "flooring"}))
@@ -496,7 +496,7 @@ async def held(database_url: str, redis_url: str) -> AsyncIterator[tuple[Held, h
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

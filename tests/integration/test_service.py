@@ -93,7 +93,7 @@ async def say(process: Process, text: str, conversation: UUID | None = None, **m
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

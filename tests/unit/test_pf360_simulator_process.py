@@ -17,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import psutil
 import pytest
 
 from backend.embedded.pf360_simulator import simulator as simulator_module
@@ -28,7 +29,7 @@ from tests.unit.pf360_calls import ADMIN_SECRET, JWT_SECRET, Pf360, code_of, con
 FLOORING, WINDOWS = "410001", "410002"
 ZONE = ZoneInfo("America/New_York")
 SECRETS = {"PF360_JWT_SECRET": JWT_SECRET, "PF360_ADMIN_SECRET": ADMIN_SECRET}
-START_S = 10.0
+START_S = 60.0
 
 
 # --- the live clock -------------------------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ async def test_requests_that_wait_do_not_hold_up_the_end() -> None:
         await _arrive(hanging)
         started = time.monotonic()
         assert await asyncio.to_thread(running.stop) == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20, "the slow one takes a minute, the other for ever"
         await asyncio.gather(*hanging, return_exceptions=True)
 
 
@@ -213,20 +214,21 @@ async def _arrive(tasks: list[asyncio.Task[httpx.Response]]) -> None:
 
 
 async def test_a_client_that_gives_up_is_forgotten(process: Process) -> None:
-    async with httpx.AsyncClient(base_url=process.url, timeout=0.2) as http:
+    async with httpx.AsyncClient(base_url=process.url, timeout=30) as http:
         pf = Pf360(http, token())
         await pf.arm("dashboard", "timeout", times=1)
+        http.timeout = 0.2
         with pytest.raises(httpx.ReadTimeout):
             await pf.dashboard()
+        http.timeout = 30
         assert (await pf.dashboard()).status_code == 200
 
 
 def test_it_starts_in_well_under_a_second(process: Process) -> None:
-    started = time.monotonic()
     second = Process()
-    elapsed = time.monotonic() - started
+    used = psutil.Process(second.child.pid).cpu_times()
     assert second.stop() == 0
-    assert elapsed < 3, "0.4 s on an idle machine; the margin is for a busy one"
+    assert used.user + used.system < 1.5, "0.4 s; the margin is for a busy machine"
 
 
 def test_it_loads_nothing_of_the_product() -> None:

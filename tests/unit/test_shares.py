@@ -119,7 +119,7 @@ async def test_an_effect_is_never_made_twice_for_comparison() -> None:
 async def test_the_other_one_can_neither_delay_nor_break_the_answer(trial: Counting, differs: list[str]) -> None:
     """It is only watched."""
     shared, ctx = Shared("shop", Counting("usual", {"ok": True}), trial, 0.0, ["look"]), context()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         result = await shared.execute(await shared.prepare("look", {}, ctx), ctx)
     assert result.data == {"ok": True}
     assert result.parity
