@@ -17,6 +17,7 @@ _STATUS = {
     "accessdeniedexception": 403,
     "accessdenied": 403,
     "authenticationerror": 401,
+    "authentication_error": 401,
     "badrequesterror": 400,
     "contextoverflowerror": 413,
     "deadlineexceeded": 504,
@@ -29,8 +30,10 @@ _STATUS = {
     "modeltimeoutexception": 408,
     "nocredentialserror": 401,
     "notfounderror": 404,
+    "overloaded_error": 529,
     "partialcredentialserror": 401,
     "permissiondeniederror": 403,
+    "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "ratelimiterror": 429,
     "resourceexhausted": 429,
@@ -95,11 +98,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _http_fault(error: BaseException, secrets: Secrets) -> HttpFault | None:
     """The answer of a server, if the exception stands for one."""
     response, body = getattr(error, "response", None), getattr(error, "body", None)
-    told = response.get("Error") if isinstance(response, dict) else body if isinstance(body, dict) else None
+    told = response.get("Error") if isinstance(response, dict) else body
     told = told if isinstance(told, dict) else {}
+    told = told["error"] if isinstance(told.get("error"), dict) else told
     code = next((str(told[key]) for key in ("Code", "code", "type") if told.get(key)), "")
     status = _named(type(error).__name__) or _named(code) or _given(error, response)
-    if status is None and told and type(error).__name__ == "APIError":
+    if status is None and told and type(error).__name__.startswith("API"):
         status = 500  # an error inside a stream
     if status is None:
         return None

@@ -35,6 +35,7 @@ from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, To
 from tests.doubles.model_service import Call, Lane, ModelService, Quirk, Reply, Usage
 from tests.doubles.model_service import event_stream as scripted
 from tests.doubles.world import CUSTOMER, NOW, SPECS
+from tools.contract import ToolSpec
 
 SECRET = "do-not-show-me"
 TURN = f"{'a' * 32}.{'b' * 32}"
@@ -54,10 +55,10 @@ def desk(lane: Lane, **config: Any) -> Provider:
     return bedrock_agent(BedrockAgentConfig(agent_id="AGENT12345", alias_id="ALIAS12345", **given), "desk")
 
 
-def request(*messages: Message, plain: bool = False) -> ModelRequest:
+def request(*messages: Message, tools: tuple[ToolSpec, ...] = SPECS) -> ModelRequest:
     """A call of a turn."""
     facts = TurnFacts(NOW, CUSTOMER, ())
-    return ModelRequest("Be kind.", messages or (UserMessage("hi"),), SPECS, facts, plain=plain, turn_key=TURN)
+    return ModelRequest("Be kind.", messages or (UserMessage("hi"),), tools, facts, turn_key=TURN)
 
 
 async def ask(provider: Provider, asked: ModelRequest | None = None) -> list[Chunk]:
@@ -161,6 +162,22 @@ async def test_returned_control_is_proposed_and_answered_in_the_same_session(mod
     assert "responseState" not in fine
     assert failed["responseState"] == "REPROMPT"
     assert "unknown_tool" in failed["responseBody"]["TEXT"]["body"]
+
+
+async def test_values_that_come_as_text_get_the_types_of_our_schema(models: ModelService) -> None:
+    """Also those that the agent took for texts; what does not fit stays as it is, for the gate to refuse."""
+    properties = {
+        "n": {"type": "integer"},
+        "fine": {"type": "boolean"},
+        "of": {"type": "array"},
+        "x": {"type": "number"},
+    }
+    schema: JsonObject = {"type": "object", "properties": properties}
+    spec = ToolSpec("count", "Counts.", schema, "read", "scheduling")
+    sent = {"n": "2", "fine": True, "of": ["a", "b"], "x": "many"}
+    lane = await models.lane(Reply(calls=(Call("count", sent),)))
+    call = (await ask(desk(lane), request(tools=(spec,))))[0]
+    assert call == base.Call(ToolCall("", "count", {"n": 2, "fine": True, "of": ["a", "b"], "x": "many"}))
 
 
 def returned(*inputs: JsonObject) -> Reply:

@@ -25,6 +25,8 @@ from agent.errors import (
 from agent.providers import base
 from agent.providers.base import Capabilities, Chunk, ModelRequest, Provider, Reasoning, Text, Tokens, TurnFacts, Where
 from agent.providers.langchain import LANGCHAIN, LangChainConfig, langchain
+from agent.providers.langchain_errors import Secrets, classify
+from agent.providers.langchain_wire import LangChainFault
 from agent.routing.config import ModelsError
 from agent.transcript import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from tests.doubles.model_service import Call, Lane, ModelService, Quirk, Reply, Usage
@@ -212,6 +214,57 @@ async def test_failures_are_typed_not_repeated_and_show_no_key(
         await ask(provider)
     assert hint in caught.value.user_hint
     assert await lane.left() == 1
+
+
+async def test_an_answer_that_ends_without_a_reason_is_not_taken_for_one(models: ModelService) -> None:
+    """Of a class that has given one before."""
+    piece = (
+        b'data: {"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Hel"}}]}'
+    )
+    ended = Reply(raw=piece + b"\n\ndata: [DONE]\n\n", raw_type="text/event-stream")
+    provider = chat_openai(await models.lane(ended, Reply("Hello."), ended))
+    assert said(await ask(provider)) == "Hel"
+    assert said(await ask(provider)) == "Hello."
+    with pytest.raises(ModelUnavailable):
+        await ask(provider)
+
+
+def looks(name: str, **members: Any) -> Exception:
+    """An exception of some library, by its looks."""
+    error: Exception = type(name, (Exception,), members)("said so")
+    return error
+
+
+def chained(error: Exception, cause: Exception) -> Exception:
+    """The first, raised from the second."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (looks("ResourceExhausted", code=429), ModelBusy),
+        (looks("DeadlineExceeded"), ModelTimeout),
+        (looks("APIStatusError", status_code=200, body={"error": {"type": "overloaded_error"}}), ModelBusy),
+        (looks("APIStatusError", status_code=200, body={"error": {"type": "api_error"}}), ModelUnavailable),
+        (looks("APITimeoutError"), ModelTimeout),
+        (looks("NoCredentialsError"), ModelRejected),
+        (looks("ContextOverflowError"), ContextExceeded),
+        (looks("EventStreamError", response={"Error": {"Code": "modelTimeoutException"}}), ModelTimeout),
+        (chained(ValueError("wrapped"), looks("RateLimitError", status_code=429)), ModelBusy),
+        (chained(RuntimeError("wrapped"), looks("RemoteProtocolError")), ModelUnavailable),
+        (ValueError("No generation chunks were returned"), ModelUnavailable),
+        (ValueError("what is this"), ModelMisbehaved),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_errors_of_libraries_that_are_not_there_are_told_by_their_look(
+    error: Exception, kind: type[ModelError]
+) -> None:
+    """By status, name and code, of the exception or of what it came of."""
+    meant = classify(chained(LangChainFault(type(error).__name__), error), WHERE, Secrets(frozenset()))
+    assert type(meant) is kind
 
 
 async def test_no_secret_is_shown_wherever_it_came_from(models: ModelService, monkeypatch: pytest.MonkeyPatch) -> None:
