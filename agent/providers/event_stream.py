@@ -18,8 +18,9 @@ from agent.providers.http import HttpFault, StreamBroken, loads
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 MAX_FRAME = 25 * 1024 * 1024
-_PRELUDE = Struct(">III")
-_CHECKSUM = Struct(">I")
+_prelude = Struct(">III").unpack_from
+_checksum = Struct(">I").unpack_from
+_new = tuple.__new__
 _OVERHEAD = 16  # prelude and last checksum
 _STRING = 7
 _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of header values by type; bytes and text say their own
@@ -67,7 +68,7 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
     """The messages that these bytes begin with, and what is left; `StreamBroken` for what is no message."""
     at, size, found = 0, len(data), []
     while size - at >= _OVERHEAD:
-        total, headers, checksum = _PRELUDE.unpack_from(data, at)
+        total, headers, checksum = _prelude(data, at)
         end = at + total
         if end > size:
             # The checksum at the end covers the lengths too, but whether there is an end, only they say.
@@ -75,11 +76,13 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
                 raise StreamBroken("the event stream holds what is no message")
             break
         body, last = at + 12 + headers, end - 4
-        if body > last or crc32(data[at:last]) != _CHECKSUM.unpack_from(data, last)[0]:
+        if body > last or crc32(data[at:last]) != _checksum(data, last)[0]:
             raise StreamBroken("a message of the event stream came damaged")
-        found.append(Frame(*_kind_and_name(data[at + 12 : body]), data[body:last]))
+        kind, name = _kind_and_name(data[at + 12 : body])
+        # By way of its base it is made in a third of the time, and there is one for each token.
+        found.append(_new(Frame, (kind, name, data[body:last])))
         at = end
-    return found, data[at:]
+    return found, data[at:] if at else data
 
 
 # Every event of one sort comes with the same headers.

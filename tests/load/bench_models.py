@@ -3,7 +3,7 @@
     python -m tests.load.bench_models [--quick] [--rounds N] [--json PATH]
 
 One call: a request with nine tools and a short history, 200 streamed tokens. Ours is `render`, and the wire read to
-its end; the bare one posts a body that was made before, and parses each line with orjson. The server is a script in a
+its end; the bare one posts a body that was made before, and parses each event with orjson. The server is a script in a
 process of its own, and its time does not count. A further wire is one more `add` below, and an answer in
 `tests.load.fake_streams`.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ import uvloop
 
 from agent.providers.anthropic import AnthropicConfig, anthropic
 from agent.providers.base import ModelRequest, Provider, Text, TurnFacts
+from agent.providers.bedrock import BedrockConfig, bedrock
 from agent.providers.ollama import OllamaConfig, ollama
 from agent.providers.openai import OpenAIConfig, openai
 from agent.transcript import AssistantMessage, ToolCall, ToolMessage, UserMessage
@@ -49,6 +51,7 @@ REQUEST = ModelRequest(
     TurnFacts(NOW, CUSTOMER, (OFFICES.locations["20OC01BK"],)),
 )
 Bare = Callable[[], Awaitable[str]]
+Split = Callable[[bytes], list[bytes]]
 
 
 class WrongAnswer(Exception):
@@ -76,8 +79,24 @@ class Case:
         return "".join([chunk.text async for chunk in stream if isinstance(chunk, Text)])
 
 
-def bare(client: aiohttp.ClientSession, url: str, body: Mapping[str, Any], text_of: Callable[[bytes], str]) -> Bare:
-    """What a program does without us, as lean as it goes: post, split each read into lines, parse what is a text."""
+def lines(data: bytes) -> list[bytes]:
+    """The lines, and what is left."""
+    return data.split(b"\n")
+
+
+def frames(data: bytes) -> list[bytes]:
+    """The payloads of Amazon's event stream, and what is left; no checksum is looked at."""
+    at, found = 0, []
+    while at + 16 <= len(data) and (end := at + int.from_bytes(data[at : at + 4], "big")) <= len(data):
+        found.append(data[at + 12 + int.from_bytes(data[at + 4 : at + 8], "big") : end - 4])
+        at = end
+    return [*found, data[at:]]
+
+
+def bare(
+    client: aiohttp.ClientSession, url: str, body: Mapping[str, Any], text_of: Callable[[bytes], str], split: Split
+) -> Bare:
+    """What a program does without us, as lean as it goes: post, split each read into events, parse what is a text."""
     data = orjson.dumps({"model": MODEL, "stream": True, **body})
 
     async def call() -> str:
@@ -85,9 +104,9 @@ def bare(client: aiohttp.ClientSession, url: str, body: Mapping[str, Any], text_
         rest = b""
         async with client.post(url, data=data) as response:
             async for piece in response.content.iter_any():
-                lines = (rest + piece).split(b"\n")
-                rest = lines.pop()
-                texts += [text_of(line) for line in lines]
+                events = split(rest + piece)
+                rest = events.pop()
+                texts += [text_of(event) for event in events]
         return "".join(texts)
 
     return call
@@ -113,6 +132,12 @@ def of_anthropic(line: bytes) -> str:
     return str(event["delta"].get("text", "")) if event["type"] == "content_block_delta" else ""
 
 
+def of_bedrock(payload: bytes) -> str:
+    """The text of an event of ConverseStream."""
+    event = orjson.loads(payload)
+    return str(event["delta"].get("text", "")) if "delta" in event else ""
+
+
 @asynccontextmanager
 async def cases(url: str) -> AsyncIterator[list[Case]]:
     """All wires over the server at this address."""
@@ -120,15 +145,20 @@ async def cases(url: str) -> AsyncIterator[list[Case]]:
         client = await stack.enter_async_context(aiohttp.ClientSession(headers={"content-type": "application/json"}))
         found: list[Case] = []
 
-        def add(provider: Provider, path: str, text_of: Callable[[bytes], str], **more: Any) -> None:
+        def add(
+            provider: Provider, path: str, text_of: Callable[[bytes], str], split: Split = lines, **more: Any
+        ) -> None:
             stack.push_async_callback(provider.wire.close)
             body = {**provider.render(REQUEST), **more}
-            found.append(Case(provider.kind, provider, bare(client, f"{url}/{path}", body, text_of)))
+            found.append(Case(provider.kind, provider, bare(client, f"{url}/{path}", body, text_of, split)))
 
         add(openai(OpenAIConfig(base_url=f"{url}/openai/v1", model=MODEL)), "openai/v1/chat/completions", of_openai)
         add(ollama(OllamaConfig(base_url=f"{url}/ollama", model=MODEL)), "ollama/api/chat", of_ollama)
         claude = anthropic(AnthropicConfig(base_url=f"{url}/anthropic", model=MODEL))
         add(claude, "anthropic/v1/messages", of_anthropic, max_tokens=4096)
+        os.environ.update(AWS_ACCESS_KEY_ID="AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY="none")  # so that ours are signed
+        converse = bedrock(BedrockConfig(model=MODEL, region="eu-west-1", endpoint_url=f"{url}/bedrock"))
+        add(converse, f"bedrock/model/{MODEL}/converse-stream", of_bedrock, frames)
         yield found
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.load.fake_streams
 
-The first line printed is the port. The path decides which wire answers: `/openai/…`, `/ollama/…`, `/anthropic/…`. Each
-token is an event, an HTTP chunk and a send of its own. It ends with its standard input.
+The first line printed is the port. The path decides which wire answers: `/openai/…`, `/ollama/…`, `/anthropic/…`,
+`/bedrock/…`. Each token is an event, an HTTP chunk and a send of its own. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import orjson
 import uvloop
+
+from tests.doubles.model_service import event_stream
 
 TOKENS = tuple(f" w{n}" for n in range(200))
 ANSWER = "".join(TOKENS)
@@ -77,7 +79,21 @@ def _anthropic() -> list[bytes]:
     ]
 
 
-ANSWERS = {b"openai": _openai(), b"ollama": _ollama(), b"anthropic": _anthropic()}
+def _bedrock() -> list[bytes]:
+    def event(name: str, **body: Any) -> bytes:
+        return chunk(event_stream.event(name, {**body, "p": "abcdefghijklmnopqrstuv"}))
+
+    usage = {"inputTokens": 900, "outputTokens": len(TOKENS), "totalTokens": 1100}
+    return [
+        head(event_stream.CONTENT_TYPE.encode()) + event("messageStart", role="assistant"),
+        *(event("contentBlockDelta", contentBlockIndex=0, delta={"text": token}) for token in TOKENS),
+        event("contentBlockStop", contentBlockIndex=0)
+        + event("messageStop", stopReason="end_turn")
+        + event("metadata", usage=usage, metrics={"latencyMs": 100}),
+    ]
+
+
+ANSWERS = {b"openai": _openai(), b"ollama": _ollama(), b"anthropic": _anthropic(), b"bedrock": _bedrock()}
 
 
 class Connection(asyncio.Protocol):
