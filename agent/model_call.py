@@ -19,7 +19,7 @@ from agent.guards import Rules, StreamGuard, Withheld, is_question
 from agent.pending import facts_of
 from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Reasoning, Searched, Text, Tokens, TurnFacts
 from agent.routing.failover import Next, NotAdmitted, NotAsked, Tried, following
-from agent.routing.plan import Candidate, ErrorClass, ModelCall, error_class
+from agent.routing.plan import Candidate, ErrorClass, ModelCall, Refusal, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
 from agent.turn import Mark, Turn
 from tools.breaker import Breaker, BreakerOpen
@@ -96,7 +96,7 @@ async def ask_aside(turn: Turn, request: ModelRequest) -> str:
             return aside.text
         except ModelError as error:
             then = following(turn.plan, turn.asked_now, error, tried, turn.remaining_s)
-            if then is None or not then.candidate.provider.capabilities.reads_prose:
+            if then is None or not then.candidate.provider.capabilities.answers_anything:
                 raise
             await _go_on(turn, turn.mark(), error, then)
 
@@ -143,10 +143,10 @@ async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | Non
         _observe(turn, attempt, tried, "ok")
         return attempt.step
     except ModelError as error:
-        asked_it = not isinstance(error, NotAsked | NotAdmitted)
-        if asked_it and isinstance(error, ModelBusy) and candidate.gate is not None:
+        refused = _refusal(error, candidate)
+        if not refused and isinstance(error, ModelBusy) and candidate.gate is not None:
             candidate.gate.throttled(error.retry_after_s)
-        _observe(turn, attempt, tried, error_class(error), asked=asked_it)
+        _observe(turn, attempt, tried, error_class(error), refused)
         raise
     finally:
         if plan.purse is not None:
@@ -196,8 +196,18 @@ async def _guarded(breaker: Breaker) -> AsyncIterator[None]:
         raise NotAsked(f"{breaker.name} failed repeatedly and is left alone for a while") from error
 
 
+def _refusal(error: ModelError, candidate: Candidate) -> Refusal:
+    """Why the provider was not asked, if it was not."""
+    match error:
+        case NotAdmitted():
+            return "limit"
+        case NotAsked():
+            return "circuit" if candidate.is_left_alone else "probe"
+    return ""
+
+
 def _observe(
-    turn: Turn, attempt: _Attempt, tried: Tried, outcome: Literal["ok"] | ErrorClass, *, asked: bool = True
+    turn: Turn, attempt: _Attempt, tried: Tried, outcome: Literal["ok"] | ErrorClass, refused: Refusal = ""
 ) -> None:
     candidate, tokens = attempt.candidate, attempt.tokens or Tokens(0, 0)
     turn.plan.observe(
@@ -214,7 +224,7 @@ def _observe(
             cost_usd=candidate.price.of(tokens),
             in_canary=turn.plan.in_canary,
             instead_of=tried.instead_of,
-            asked=asked,
+            refused=refused,
         )
     )
 

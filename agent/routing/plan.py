@@ -13,6 +13,8 @@ from tools.breaker import Breaker
 
 ErrorClass = Literal["throttle", "timeout", "unavailable", "context", "misbehaved", "rejected"]
 Arm = Literal["primary", "canary", "fallback", "degraded"]
+# A provider is not asked while its circuit is open, nor while another call probes it, nor above our own limits.
+Refusal = Literal["", "circuit", "probe", "limit"]
 
 # After these another model may take over. A refusal of our request is not among them: it is our mistake, and has to
 # be seen. Only a canary is saved from its own.
@@ -98,6 +100,11 @@ class Candidate:
         """Whether its circuit is open: it would not be asked."""
         return self.breaker is not None and self.breaker.state == "open"
 
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it failed so lately that it is not even probed."""
+        return self.breaker is not None and self.breaker.snapshot().retry_in_s > 0
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
@@ -115,7 +122,7 @@ class ModelCall:
     cost_usd: float = 0.0
     in_canary: bool = False  # its conversation is; then the call of another arm saves a message of the canary's
     instead_of: str = ""  # the provider that failed before with the same message
-    asked: bool = True  # False: its circuit was open, and nothing was sent
+    refused: Refusal = ""  # why nothing was sent
 
 
 def _unobserved(_: ModelCall) -> None:

@@ -79,22 +79,29 @@ def reset(route: Route, reason: Reason = "", by: By = None) -> None:
 
 @app.command("report")
 def report_(
+    route: Annotated[str | None, typer.Argument(metavar="ROUTE", help="of this route alone")] = None,
     hours: Annotated[int, typer.Option(min=1, help="how far to look back")] = 168,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many at most, newest first")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Show what was decided about routes, by whom, and on which numbers; newest first."""
+    """Show what was decided about routes, by whom, and on which numbers, newest first; and what shadows came to."""
 
     async def work(db: Database, settings: Settings) -> int:
-        from backend.records import route_decisions
+        from backend.cli.shadow_report import written
+        from backend.records import route_decisions, shadow_turns
 
-        found = await route_decisions.since(db, settings.tenant, hours * 3600, limit)
+        decided = await route_decisions.since(db, settings.tenant, hours * 3600, limit)
+        found = [each for each in decided if route in (None, each.route)]
+        shadows = await shadow_turns.report(db, settings.tenant, hours, route)
         if as_json:
-            print(_json([_plain(each) for each in found]))
-        elif found:
+            print(_json({"decisions": [_plain(each) for each in found], **asdict(shadows)}))
+            return 0
+        if found:
             print_table(HEADS, [_row(each) for each in found])
         else:
             print(f"Nothing was decided in the last {hours} h.")
+        if shadows.shadows:
+            print(f"\n{written(shadows)}")
         return 0
 
     _run(work)
@@ -116,7 +123,8 @@ def _run(work: Work) -> None:
 
 def _decide(action: Action, route: str, reason: str, by: str | None) -> None:
     name = operator_name(by)
-    if len(reason.strip()) > LONGEST_REASON:
+    reason = shown(reason.strip())
+    if len(reason) > LONGEST_REASON:
         raise typer.BadParameter(f"--reason takes {LONGEST_REASON} characters at most.")
 
     async def work(db: Database, settings: Settings) -> int:
@@ -125,7 +133,7 @@ def _decide(action: Action, route: str, reason: str, by: str | None) -> None:
 
         for _ in range(ATTEMPTS):
             found = await route_decisions.latest(db, settings.tenant)
-            decision, after = report.word(action, route, name, reason.strip(), found)
+            decision, after = report.word(action, route, name, reason, found)
             if await route_decisions.record(db, settings.tenant, decision, after=after):
                 print(_told(decision))
                 return 0

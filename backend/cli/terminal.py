@@ -16,7 +16,7 @@ def operator_name(by: str | None) -> str:
     name = (by if by is not None else _user()).strip()
     if not 0 < len(name) <= LONGEST_NAME:
         raise typer.BadParameter(f"--by takes 1 to {LONGEST_NAME} characters.")
-    return name
+    return shown(name)
 
 
 def _user() -> str:

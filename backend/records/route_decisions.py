@@ -47,6 +47,13 @@ class Decision:
         return self.route, self.canary
 
     @property
+    def kind(self) -> Literal["budget", "service", "operator"]:
+        """What kind of decider it was."""
+        if self.by == BUDGET:
+            return "budget"
+        return "service" if self.by == SERVICE else "operator"
+
+    @property
     def override(self) -> Override | None:
         """What it means to a router."""
         return self.action if self.action in ("rolled_back", "promoted") else None

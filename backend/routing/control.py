@@ -183,8 +183,7 @@ class RouteControl:
         self._steer(self._router())
 
     def _say(self, decision: Decision) -> None:
-        by_budget = decision.by == BUDGET
-        self._metrics.decided(decision.route, decision.canary, decision.action, by_budget=by_budget)
+        self._metrics.decided(decision.route, decision.canary, decision.action, decision.kind)
         log.warning(
             f"canary_{decision.action}",
             route=decision.route,

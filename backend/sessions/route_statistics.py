@@ -111,9 +111,10 @@ class RouteStatistics:
         """Count a finished call, if it tells something of a canary or of what a canary is held against.
 
         The latter are calls of the primary in conversations outside of the canary: within, it only gets what the
-        canary failed with. A canary whose circuit was open did not answer, so that counts as an error.
+        canary failed with. A canary that is left alone because it failed does not answer: that counts as an error.
         """
-        if call.arm != "canary" and (call.arm != "primary" or call.in_canary or not call.asked):
+        is_baseline = call.arm == "primary" and not call.in_canary and not call.refused
+        if not is_baseline and (call.arm != "canary" or call.refused not in ("", "circuit")):
             return
         window = self._windows.get(Series(call.route, call.arm, call.provider))
         if window is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -36,8 +37,8 @@ class Metrics:
         self._found: dict[tuple[str, ...], _OfCalls] = {}
         self._registry = registry = CollectorRegistry()
         self._calls = Counter(
-            "outcrop_model_calls", "Calls of models; `not_asked`: the circuit was open.", [*CALL, "outcome"],
-            registry=registry,
+            "outcrop_model_calls", "Calls of models; circuit, probe and limit: why nothing was sent.",
+            [*CALL, "outcome"], registry=registry,
         )  # fmt: skip
         self._call_s = Histogram(
             "outcrop_model_call_seconds", "Length of answered calls.", CALL, buckets=CALL_S, registry=registry
@@ -53,8 +54,12 @@ class Metrics:
             ["route", "provider", "instead_of"], registry=registry,
         )  # fmt: skip
         self._decisions = Counter(
-            "outcrop_route_decisions", "What became of canaries, as this process learned it; `by`: budget or operator.",
+            "outcrop_route_decisions", "What became of canaries, as this process learned it.",
             ["route", "canary", "action", "by"], registry=registry,
+        )  # fmt: skip
+        self._shadows = Counter(
+            "outcrop_shadow_turns", "Turns run again: compared, or why not.", ["route", "provider", "result"],
+            registry=registry,
         )  # fmt: skip
         self._turns = Counter("outcrop_turns", "Turns that ended here.", ["state"], registry=registry)
         self._running = Gauge("outcrop_running_turns", "Turns that run now.", registry=registry)
@@ -71,8 +76,8 @@ class Metrics:
     def count(self, call: ModelCall) -> None:
         """Count a finished call of a model."""
         labels = (call.route, call.arm, call.provider, call.model)
-        self._calls.labels(*labels, call.outcome if call.asked else "not_asked").inc()
-        if not call.asked:
+        self._calls.labels(*labels, call.refused or call.outcome).inc()
+        if call.refused:
             return
         found = self._found.get(labels)
         if found is None:
@@ -96,9 +101,13 @@ class Metrics:
             self._cost_usd.labels(*labels),
         )
 
-    def decided(self, route: str, canary: str, action: str, *, by_budget: bool) -> None:
+    def decided(self, route: str, canary: str, action: str, by: Literal["budget", "service", "operator"]) -> None:
         """Count a decision about a canary."""
-        self._decisions.labels(route, canary, action, "budget" if by_budget else "operator").inc()
+        self._decisions.labels(route, canary, action, by).inc()
+
+    def shadowed(self, route: str, provider: str, result: str) -> None:
+        """Count a turn that was to be run again; `result` is `compared`, or why it was left out."""
+        self._shadows.labels(route, provider, result).inc()
 
     def turn_ended(self, state: str) -> None:
         """Count a turn; `state` as it is stored."""

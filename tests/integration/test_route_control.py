@@ -35,7 +35,9 @@ WAIT_S = 15.0
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-def models(canary: str = "new", window_s: float = 6, samples: int = 20, percent: float = 50) -> ModelsFile:
+def models(
+    canary: str = "new", window_s: float = 6, samples: int = 20, percent: float = 50, p95: str = "2"
+) -> ModelsFile:
     return read(
         f"""
         providers:
@@ -45,7 +47,10 @@ def models(canary: str = "new", window_s: float = 6, samples: int = 20, percent:
         routes:
           default:
             primary: old
-            canary: {{to: {canary}, percent: {percent}, rollback: {{window_s: {window_s}, samples: {samples}}}}}
+            canary:
+              to: {canary}
+              percent: {percent}
+              rollback: {{window_s: {window_s}, samples: {samples}, p95: {p95}}}
         """,
         {},
     )
@@ -240,7 +245,7 @@ async def test_a_database_that_is_away_does_not_stop_the_judgement(database_url:
 # --- under load -----------------------------------------------------------------------------------------------------
 
 ANSWER = "All is well with your order."
-WINDOW_S = 4.0
+WINDOW_S = 6.0
 
 
 @dataclass
@@ -297,7 +302,7 @@ async def test_under_load_a_bad_canary_is_taken_back_within_a_window_and_no_turn
     good, canary = Wire(), Wire()
     silent, _ = scripted([])
     made = replace(silent, classify=lambda error: ModelUnavailable(str(error)))
-    file = models(window_s=WINDOW_S, samples=40)
+    file = models(window_s=WINDOW_S, samples=40, p95="null")
 
     def replica() -> Replica:
         breaker = Breaker("model:new", fail_max=5, reset_s=0.2)
@@ -322,12 +327,11 @@ async def test_under_load_a_bad_canary_is_taken_back_within_a_window_and_no_turn
     await load.turns(50)
     assert set(load.arms[sent:]) == {"primary"}
 
-    canary.breaks = False
+    canary.breaks, canary.delay_s = False, 0.25
+    for each in both:
+        each.load(models(window_s=WINDOW_S, samples=40))
     await decide(db, "reset", 1)
     await holds(lambda: all(each.share == 50 for each in both))
-    await load.turns(100)
-    assert [each.share for each in both] == [50, 50]
-    canary.delay_s = 0.25
     assert await holds(taken_back) < WINDOW_S
     load.ended = True
     await asyncio.gather(*workers)

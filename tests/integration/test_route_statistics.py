@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,18 +107,19 @@ async def test_two_processes_see_the_sum_of_both(make: Callable[..., RouteStatis
 
 
 async def test_what_a_baseline_is_made_of(make: Callable[..., RouteStatistics]) -> None:
-    """The primary's calls where no canary was tried before; a canary that was not asked did not answer."""
+    """The primary's calls where no canary was tried before; a canary that is left alone did not answer."""
     one = make()
     for arm in ("fallback", "degraded"):
         one.count(call(Series("default", arm, "old")))
     one.count(call(OLD, in_canary=True))
     one.count(call(Series("plain", "primary", "old")))
     one.count(call(Series("gone", "canary", "new")))
-    unasked = ModelCall("default", "primary", "old", "m", "unavailable", 0.0, asked=False)
-    one.count(unasked)
-    assert one.totals(OLD) == Totals()
+    one.count(replace(call(OLD, ok=False), refused="circuit"))
+    one.count(replace(call(ok=False), refused="probe"))
+    one.count(replace(call(ok=False), refused="limit"))
+    assert (one.totals(OLD), one.totals(NEW)) == (Totals(), Totals())
     one.count(call(OLD))
-    one.count(ModelCall("default", "canary", "new", "m", "unavailable", 0.0, in_canary=True, asked=False))
+    one.count(replace(call(ok=False, cost_usd=0.0), refused="circuit"))
     assert (counts(one.totals(OLD)), counts(one.totals(NEW))) == ((1, 0, 0.5), (1, 1, 0.0))
     one.watch(models(canary="newer").routes)
     assert one.totals(NEW) == Totals()
