@@ -1,7 +1,7 @@
 """Amazon's event streams (`application/vnd.amazon.eventstream`) as they arrive, and what an exception in one means.
 
 A message is a prelude (lengths and their checksum), headers, a payload and a checksum of all that. Read here and not
-by botocore, whose parser costs several times as much CPU as everything else of a streamed answer.
+by botocore, whose parser alone costs more CPU than everything else of a streamed answer.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
         if body > last or crc32(data[at:last]) != _checksum(data, last)[0]:
             raise StreamBroken("a message of the event stream came damaged")
         kind, name = _kind_and_name(data[at + 12 : body])
-        # By way of its base it is made in a third of the time, and there is one for each token.
+        # Its own constructor takes longer, and there is one for each token.
         found.append(_new(Frame, (kind, name, data[body:last])))
         at = end
     return found, data[at:] if at else data
