@@ -172,7 +172,7 @@ async def parts(
         clock = make_clock(settings, deployment, http)
         make_context = contexts(settings, deployment, clock, http, breakers)
         classify = classifier(definition)
-        shadows = Shadows(db, worded, classify, models)
+        shadows = Shadows(db, worded, classify, models, shared.metrics)
         stack.push_async_callback(shadows.stop)
         service = ConversationService(
             db=db,

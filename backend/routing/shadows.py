@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -28,13 +29,14 @@ from backend.records import shadow_turns
 from backend.records.database import Database
 from backend.records.shadow_turns import ShadowTurn
 from backend.routing.models import Models, Shadowing
+from backend.telemetry.metrics import Metrics
 from tools.contract import Toolbox
 
 log = structlog.get_logger(__name__)
 
 FORGET_EVERY_S = 3600.0
 
-LeftOut = Literal["queue_full", "reconfigured", "budget", "limit", "unfinished"]
+Result = Literal["compared", "failed", "queue_full", "reconfigured", "budget", "limit", "unfinished"]
 RunWith = Callable[[Toolbox], AsyncIterator[TurnEvent]]
 
 
@@ -45,6 +47,7 @@ class _Turn:
     given: TurnInput
     recording: RecordingToolbox
     real: Ran
+    context: Context = field(default_factory=copy_context)  # log lines and tapes belong to the same request
 
 
 @dataclass(slots=True)
@@ -56,24 +59,30 @@ class _Queue:
 
 
 class Shadows:
-    """The shadows of one process; `beside` each turn, `stop` at the end. `left_out` counts by route and reason."""
+    """The shadows of one process; `beside` each turn, `stop` at the end."""
 
     def __init__(
-        self, db: Database, definition: AgentDefinition, classify: Callable[[str], str], models: Models
+        self,
+        db: Database,
+        definition: AgentDefinition,
+        classify: Callable[[str], str],
+        models: Models,
+        metrics: Metrics,
     ) -> None:
         self._db = db
         self._definition = definition
         self._free_text = free_text(definition)
         self._classify = classify
         self._models = models
+        self._metrics = metrics
         self._queues: dict[tuple[str, str], _Queue] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._forgotten_at = 0.0  # time.monotonic()
-        self.left_out: Counter[tuple[str, LeftOut]] = Counter()
+        self._forget_at = 0.0  # time.monotonic()
+        self._stopping = False
 
     async def stop(self) -> None:
         """End the running ones; what waits is forgotten."""
-        self._queues.clear()
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -102,49 +111,48 @@ class Shadows:
     def _offer(self, by: Shadowed, turn: _Turn) -> None:
         queue = self._queues.setdefault((by.route, by.config.to), _Queue())
         if queue.running < by.config.concurrent:
-            queue.running += 1
-            task = asyncio.create_task(self._work(queue, turn))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(queue, by, turn)
         elif len(queue.waiting) < by.config.waiting:
             queue.waiting.append(turn)
         else:
-            self._leave_out(by.route, "queue_full")
+            self._metrics.shadowed(by.route, by.config.to, "queue_full")
 
-    async def _work(self, queue: _Queue, turn: _Turn) -> None:
-        """Run one turn after the other until none waits."""
-        following: _Turn | None = turn
+    def _start(self, queue: _Queue, by: Shadowed, turn: _Turn) -> None:
+        queue.running += 1
+        task = asyncio.create_task(self._work(queue, by, turn), context=turn.context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, queue: _Queue, by: Shadowed, turn: _Turn) -> None:
+        """Run a turn again, then let the next one begin."""
+        result: Result = "failed"
         try:
-            while following is not None:
-                try:
-                    await self._run_again(following)
-                except Exception:  # outermost loop: one that cannot be compared must not hold up the others
-                    log.exception("shadow_stumbled", turn_id=str(following.given.turn_id))
-                following = queue.waiting.popleft() if queue.waiting else None
+            result = await self._run_again(turn)
+        except Exception:  # outermost loop: one that cannot be compared must not hold up the others
+            log.exception("shadow_stumbled", turn_id=str(turn.given.turn_id))
         finally:
             queue.running -= 1
+        self._metrics.shadowed(by.route, by.config.to, result)
+        if queue.waiting and not self._stopping:
+            self._start(queue, by, queue.waiting.popleft())
 
-    async def _run_again(self, turn: _Turn) -> None:
+    async def _run_again(self, turn: _Turn) -> Result:
         found = self._models.shadow(turn.given)  # as it is now: while the turn waited, its route may have changed
         if found is None:
-            self._leave_out(turn.real.work.route, "reconfigured")
-            return
-        things = Things((*turn.given.history, *turn.real.work.messages))
+            return "reconfigured"
+        given, things = turn.given, Things((*turn.given.history, *turn.real.work.messages))
         known = Known(turn.recording.offered, things, self._free_text)
         shadow = await self._rehearse(found, turn, known)
-        route = found.by.route
         if shadow is None:
-            self._leave_out(route, "unfinished")
-        elif shadow.was_refused or shadow.code == BudgetSpent.code:
-            self._leave_out(route, "limit" if shadow.was_refused else "budget")
-        else:
-            today = turn.given.tools.clock.now().date()
-            compared = await asyncio.to_thread(compare, turn.real, shadow, known, today)
-            provider, given = found.by.candidate.provider, turn.given
-            row = ShadowTurn(
-                given.tenant, given.conversation_id, given.turn_id, route, provider.name, provider.model, compared
-            )
-            await self._keep(row)
+            return "unfinished"
+        if shadow.was_refused or shadow.code == BudgetSpent.code:
+            return "limit" if shadow.was_refused else "budget"
+        compared = await asyncio.to_thread(compare, turn.real, shadow, known, given.tools.clock.now().date())
+        route, provider = found.by.route, found.by.candidate.provider
+        row = ShadowTurn(
+            given.tenant, given.conversation_id, given.turn_id, route, provider.name, provider.model, compared
+        )
+        return "compared" if await self._keep(row) else "failed"
 
     async def _rehearse(self, found: Shadowing, turn: _Turn, known: Known) -> Ran | None:
         toolbox = RecordedToolbox(turn.recording, known.things, known.free_text)
@@ -155,18 +163,17 @@ class Shadows:
             log.exception("shadow_crashed", turn_id=str(turn.given.turn_id))
             return Ran(TurnWork(), "failed", OutcropError.code)
 
-    async def _keep(self, row: ShadowTurn) -> None:
+    async def _keep(self, row: ShadowTurn) -> bool:
+        """Write it down, if that can be done; now and then forget old ones."""
         try:
             await shadow_turns.add(self._db, row)
-            if time.monotonic() - self._forgotten_at > FORGET_EVERY_S:
-                self._forgotten_at = time.monotonic()
+            if time.monotonic() >= self._forget_at:
+                self._forget_at = time.monotonic() + FORGET_EVERY_S
                 await shadow_turns.forget(self._db)
         except (StoreUnavailable, asyncpg.PostgresError) as error:
             log.warning("shadow_not_kept", turn_id=str(row.turn_id), error=repr(error))
-
-    def _leave_out(self, route: str, why: LeftOut) -> None:
-        self.left_out[route, why] += 1
-        log.info("shadow_left_out", route=route, reason=why)
+            return False
+        return True
 
 
 def free_text(definition: AgentDefinition) -> dict[str, frozenset[str]]:
