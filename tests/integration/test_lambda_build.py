@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -45,17 +46,23 @@ EVENT = {
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Archive]:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What functions import, installed twice."""
+    folders = [tmp_path_factory.mktemp("wheels") for _ in range(2)]
+    for folder in folders:
+        install_wheels(folder, arch=HERE, python=PYTHON)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def archives(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Archive]:
     """The same group built twice, from wheels that were installed twice."""
     settings = load_settings()
     directory = load_deployment(settings.directory_file, settings.tenant).directory
-    built = []
-    for _ in range(2):
-        folder = tmp_path_factory.mktemp("archive")
-        (folder / "wheels").mkdir()
-        install_wheels(folder / "wheels", arch=HERE, python=PYTHON)
-        built.append(build("information", folder / "wheels", directory, folder / "out", arch=HERE, python=PYTHON))
-    return built
+    return [
+        build("information", each, directory, tmp_path_factory.mktemp("archive"), arch=HERE, python=PYTHON)
+        for each in wheels
+    ]
 
 
 def test_an_archive_has_the_same_bytes_every_time(archives: list[Archive]) -> None:
@@ -154,8 +161,13 @@ def test_a_budget_that_is_exceeded_is_said_with_what_is_largest(
 
 
 def test_the_command_prints_what_it_built_and_fails_on_a_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    wheels: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def copied(folder: Path, *, arch: Arch, python: str) -> None:
+        assert (arch, python) == (HERE, PYTHON)
+        shutil.copytree(wheels[0], folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(lambda_build, "install_wheels", copied)  # in seconds; the archives above were built from it
     cold = ColdStart(0.9, 0.8, 0.7, [])
     monkeypatch.setattr(lambda_build, "measure", lambda _archive, _interpreter: cold)
     assert lambda_build.run(("notes",), out=tmp_path, arch=HERE, python=PYTHON) == 1

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,12 @@ ROOT = Path(__file__).parents[2]
 NAME = "specimen"  # no name that anybody would give a group of this checkout
 LONG = "specimen_of_the_longest_name_yet"  # as long as a name may be
 GROUPS = Path("agent/definitions/scheduling/action_groups.yaml")
+# The types of the whole application are not this test's affair, and take mypy half a minute when it has no cache.
+NOT_THE_SERVICE = """
+[[tool.mypy.overrides]]
+module = "backend.*"
+follow_imports = "skip"
+"""
 
 
 def files_of(name: str) -> list[str]:
@@ -42,9 +47,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not name.startswith("frontend/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    # What mypy knows already saves it most of its work; somebody else's run may be changing it meanwhile.
-    with suppress(OSError, shutil.Error):
-        shutil.copytree(ROOT / ".mypy_cache", folder / ".mypy_cache")
     return folder
 
 
@@ -82,7 +84,11 @@ def test_what_was_written_passes_the_checks(checkout: Path, groups: list[str]) -
     for command in (("ruff", "check", *python), ("ruff", "format", "--check", *python)):
         checked = run(checkout, *command)
         assert checked.returncode == 0, checked.stdout
-    typed = run(checkout, "mypy", *[each for each in python if not each.startswith("lambda/")])
+    config = checkout / "here.toml"
+    config.write_text((checkout / "pyproject.toml").read_text("utf-8") + NOT_THE_SERVICE, "utf-8")
+    typed = run(
+        checkout, "mypy", "--config-file", config.name, *[each for each in python if not each.startswith("lambda/")]
+    )
     assert typed.returncode == 0, typed.stdout + typed.stderr
     linter = Path(sys.executable).with_name("lint-imports")
     rules = subprocess.run([linter], cwd=checkout, capture_output=True, text=True, check=False)
