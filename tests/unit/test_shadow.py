@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from agent.graph import run_turn
 from agent.ports import TurnInput, TurnWork
 from agent.providers.base import Provider
 from agent.routing.comparison import Comparison, Known, compare
+from agent.routing.failover import NotAdmitted
 from agent.routing.plan import Candidate, only
 from agent.routing.same_call import Things, differing
 from agent.routing.shadow import RecordedToolbox, RecordingToolbox, Watch, rehearsal, rehearse
@@ -332,3 +334,31 @@ async def test_names_that_a_model_made_up_are_not_repeated() -> None:
     )
     assert "jane" not in repr(compared).lower()
     assert "also called: (unknown tool)" in compared.differences
+
+
+class Full:
+    """A gate with no free place, which must not be told of throttling either."""
+
+    patience: float | None = None
+
+    @asynccontextmanager
+    async def passing(self, deadline_s: float) -> AsyncIterator[None]:
+        self.patience = deadline_s
+        raise NotAdmitted("full")
+        yield
+
+    def throttled(self, retry_after_s: float | None) -> None:
+        raise Touched("the rate of live calls")
+
+
+async def test_a_shadow_waits_for_no_place_and_no_circuit_hears_of_it() -> None:
+    """Refused at once, which is told apart from a model that is busy; nothing is sent."""
+    provider, wire = scripted(says("Hello."))
+    gate, breaker = Full(), Untouchable()
+    candidate = Candidate(provider, gate=gate, breaker=cast(Any, breaker))
+    toolbox = RecordedToolbox(RecordingToolbox(FakeToolbox()), Things(()), {})
+    ran = await rehearse(DEFINITION, candidate, None, toolbox, rehearsal(World().turn("hi")), lambda _: "chitchat")
+    assert ran
+    assert (ran.status, ran.code, ran.was_refused) == ("failed", "model_busy", True)
+    assert gate.patience == 0
+    assert wire.requests == []
