@@ -53,7 +53,9 @@ async def run_proposed(turn: Turn, proposal: Call) -> None:
         spec, args = _check(turn, proposal)
     except ToolError as error:
         _refuse(turn, call, error)
-        _remember(turn, _signature(call.name, call.args), "refused", error.result().data, "")
+        # What could not be read is not the call without arguments that may follow it.
+        signature = _signature(call.name, call.args) + (proposal.error or "")
+        _remember(turn, signature, "refused", error.result().data, "")
         return
     if _repeated(turn, call, spec, args):
         return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from agent.definition import AgentDefinition
 from agent.errors import ModelUnavailable, StoreUnavailable
 from agent.events import ConfirmationRequired, ToolFinished, ToolRequested, ToolStarted, TurnFailed, Usage
 from agent.graph import run_turn
 from agent.ports import Decision, Earlier, EffectKey, TurnWork
-from agent.providers.base import Call, ModelRequest, Note, Text, Tokens
+from agent.providers.base import Call, Chunk, ModelRequest, Note, Text, Tokens
 from agent.routing.plan import only
 from agent.transcript import AssistantMessage, ToolCall, ToolMessage
 from tests.doubles.scripted_model import calls, says, scripted
@@ -277,6 +279,68 @@ async def test_a_faulty_call_is_refused_and_its_repetition_ends_the_turn() -> No
         assert {status for _, status in reply.tools} == {"refused"}
         assert len(wire.requests) == 2
         assert reply.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("faulty", "said"),
+    [
+        (calls("get_time_slot", date="x"), {"code": "unknown_tool", "did_you_mean": "get_time_slots"}),
+        (calls("fly_to_the_moon"), {"code": "unknown_tool"}),
+        (calls("get_time_slots", project_id="410001"), [("date", "missing")]),
+        (calls("get_time_slots", project_id="410001", date="31 june"), [("date", "")]),
+        (calls("list_notes", project_id="410001", page=2), [("page", "leave it out, it takes: project_id")]),
+        (Call(ToolCall("", "list_projects", {}), "the arguments are no JSON object"), [("", "no JSON object")]),
+    ],
+)
+async def test_a_faulty_call_comes_back_with_the_field_and_the_fix(faulty: Call, said: Any) -> None:
+    """The model reads it as the result, and does better."""
+    provider, wire = scripted([faulty], [calls("list_projects")], says("Two projects."))
+    reply = await Talk(provider).say("what is open?")
+    assert reply.text == "Two projects."
+    result = wire.requests[1].messages[-1].result  # type: ignore[union-attr]
+    if isinstance(said, dict):
+        assert {key: result[key] for key in ("code", "did_you_mean") if key in result} == said
+        return
+    assert result["code"] == "invalid_arguments"
+    assert [error["field"] for error in result["errors"]] == [field for field, _ in said]
+    assert all(message in error["message"] for (_, message), error in zip(said, result["errors"], strict=True))
+
+
+async def test_a_model_that_never_gets_its_arguments_right_ends_in_a_plain_sentence() -> None:
+    """Each time another mistake, so that no call is the same: three are told, the fourth ends the turn."""
+    tries = iter(range(100))
+    provider, wire = scripted(
+        lambda _: [calls("get_time_slots", project_id="410001", day=next(tries)) for _ in range(2)]
+    )
+    talk = Talk(provider)
+    reply = await talk.say("look")
+    assert len(wire.requests) == 4
+    assert reply.tools == [("get_time_slots", "refused")] * 8
+    assert (reply.status, reply.text) == ("completed", DEFINITION.file.phrases["gave_up"])
+    assert talk.world.toolbox.reads == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked"),
+    [({"model_calls": 3}, 3), ({"tool_calls": 2}, 3), ({"deadline_s": 0.0}, 0)],
+)
+@pytest.mark.parametrize("lead", ["", "Looking. "])
+async def test_each_budget_ends_the_turn_by_itself(limits: dict[str, Any], asked: int, lead: str) -> None:
+    """Model calls, tool calls, time: a typed failure when nothing was said, else a plain sentence after what was."""
+    changed = DEFINITION.file.limits.model_copy(update=limits)
+    definition = AgentDefinition(DEFINITION.file.model_copy(update={"limits": changed}))
+    days = iter(range(10, 28))
+
+    def look(_: ModelRequest) -> list[Chunk]:
+        return [Text(lead), calls("get_time_slots", project_id="410001", date=f"2026-03-{next(days)}")]
+
+    provider, wire = scripted(look)
+    reply = await Talk(provider, World(), definition).say("look")
+    assert len(wire.requests) == asked
+    if lead and asked:
+        assert reply.text.endswith(DEFINITION.file.phrases["gave_up"])
+    else:
+        assert reply.failed == "turn_limit"
 
 
 async def test_budgets_end_a_turn() -> None:
