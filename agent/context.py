@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 
 from agent.by_object import ByObject
 from agent.long_results import READ, cut
@@ -51,8 +51,8 @@ def fit(
         room = min(room, sum(size(message) for turn in shown for message in turn)) // 2
         shown = _newest(turns, room, result_chars, capabilities)
     messages, known = tuple(chain.from_iterable(shown)), set(map(id, request.messages))
-    was_cut = capabilities.tools and any(id(message) not in known for message in messages)
-    return replace(asked, messages=messages, tools=(*request.tools, READ) if was_cut else request.tools)
+    reads_on = _reads_on(capabilities) and any(id(message) not in known for message in messages)
+    return replace(asked, messages=messages, tools=(*request.tools, READ) if reads_on else request.tools)
 
 
 def expected(request: ModelRequest, capabilities: Capabilities) -> Tokens:
@@ -81,7 +81,7 @@ def turns_of(messages: Sequence[Message]) -> list[Sequence[Message]]:
     starts = [n for n, message in enumerate(messages) if isinstance(message, UserMessage)]
     if messages and (not starts or starts[0] != 0):
         starts.insert(0, 0)
-    return [messages[a:b] for a, b in zip(starts, [*starts[1:], len(messages)], strict=True)]
+    return [messages[a:b] for a, b in pairwise([*starts, len(messages)])]
 
 
 def uncovered(messages: Sequence[Message]) -> tuple[list[Sequence[Message]], str]:
@@ -100,7 +100,11 @@ def _without_summaries(turn: Sequence[Message]) -> Sequence[Message]:
 
 
 def _cut(turn: Sequence[Message], limit: int, capabilities: Capabilities) -> list[Message]:
-    return [cut(m, limit, readable=capabilities.tools) if isinstance(m, ToolMessage) else m for m in turn]
+    return [cut(m, limit, readable=_reads_on(capabilities)) if isinstance(m, ToolMessage) else m for m in turn]
+
+
+def _reads_on(capabilities: Capabilities) -> bool:
+    return capabilities.tools and not capabilities.managed
 
 
 def _newest(

@@ -40,7 +40,7 @@ taken back. Only the text, no heading.
 def is_due(turn: Turn) -> bool:
     """Whether there are more whole turns than configured that no summary covers, and a model that could help it."""
     config = turn.definition.file.summary
-    if config is None or not turn.provider.capabilities.reads_prose:
+    if config is None or not turn.provider.capabilities.answers_anything:
         return False
     if turn.definition.file.limits.model_calls - turn.model_calls < 2:
         return False  # the answer comes first

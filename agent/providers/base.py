@@ -148,9 +148,15 @@ class Capabilities:
     prompt_caching: bool = False
     guardrails: bool = False
     speaks_any_language: bool = True
+    managed: bool = False  # an agent of its own: it calls what it was set up with, and does nothing else on request
     reads_prose: bool = True  # False: it works on the results themselves, so none is cut and nothing is summed up
     max_context_tokens: int = 128_000
     max_output_tokens: int = 4_096
+
+    @property
+    def answers_anything(self) -> bool:
+        """Whether it can be asked something else than to answer the person."""
+        return self.reads_prose and not self.managed
 
 
 @dataclass(frozen=True, slots=True)
