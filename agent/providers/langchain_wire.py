@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -96,24 +96,27 @@ class LangChainWire:
         unwanted = threading.Event()
         await self._free.acquire()
 
-        def tell(message: AIMessage | Exception | None) -> None:
+        def tell(act: Callable[..., None], *given: Any) -> None:
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(arrived.put_nowait, message)
+                loop.call_soon_threadsafe(act, *given)
+
+        def end(error: Exception | None) -> None:
+            # In one step: whoever has seen the end may close the loop, and nobody would give the thread back.
+            self._free.release()
+            arrived.put_nowait(error)
 
         def read() -> None:
-            stream = cast(Any, model.stream(messages, **self._options))
+            failure: Exception | None = None
             try:
-                with closing(stream):
+                with closing(cast(Any, model.stream(messages, **self._options))) as stream:
                     for message in stream:
                         if unwanted.is_set():
-                            return
-                        tell(message)
-                tell(None)
+                            break
+                        tell(arrived.put_nowait, message)
             except Exception as error:  # noqa: BLE001 (told to the reader, who raises it)
-                tell(error)
+                failure = error
             finally:
-                with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._free.release)
+                tell(end, failure)
 
         # A daemon: a server that is silent does not hold up the end of the process.
         threading.Thread(target=read, name="langchain-call", daemon=True).start()

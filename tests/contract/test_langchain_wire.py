@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from agent.errors import (
     ContextExceeded,
@@ -357,6 +358,34 @@ async def test_any_class_will_do() -> None:
         await ask(echo())
     with pytest.raises(ModelMisbehaved, match="KeyError"):
         await ask(echo(fails=True), tools=())
+
+
+class Pieces(Echo):
+    """Streams, without async code; thinks in each of the forms that integrations have; counts as it goes."""
+
+    def _stream(self, messages: list[BaseMessage], *_: Any, **more: Any) -> Iterator[ChatGenerationChunk]:
+        blocks: list[Any] = [
+            {"type": "thinking", "thinking": "a"},
+            {"type": "reasoning", "reasoning": "b"},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "c"}]},
+            {"type": "reasoning_content", "reasoning_content": {"text": "d"}},
+            {"type": "image", "url": "x"},
+            {"type": "text", "text": "Hi"},
+            "!",
+        ]
+        begin = UsageMetadata(input_tokens=5, output_tokens=1, total_tokens=6)
+        rest = UsageMetadata(input_tokens=0, output_tokens=3, total_tokens=3)
+        yield ChatGenerationChunk(message=AIMessageChunk(content=blocks, usage_metadata=begin))
+        thought = {"reasoning_content": "e"}
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", additional_kwargs=thought, usage_metadata=rest))
+
+
+async def test_thoughts_and_usage_come_in_the_forms_of_several_integrations() -> None:
+    """Thoughts apart from the text; usage told bit by bit is added up."""
+    chunks = await ask(langchain(LangChainConfig(factory=f"{__name__}:Pieces", model="m")), tools=())
+    assert "".join(chunk.text for chunk in chunks if isinstance(chunk, Reasoning)) == "abcde"
+    assert said(chunks) == "Hi!"
+    assert chunks[-1] == Tokens(5, 4)
 
 
 def problems() -> Iterator[tuple[dict[str, Any], str, str]]:
