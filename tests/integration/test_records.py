@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import ConversationBusy, IdempotencyMismatch, NotFound, StoreUnavailable
 from agent.ports import CallRecord, EffectKey, PendingAction, PendingChange, TurnWork
-from agent.transcript import AssistantMessage, ToolCall, ToolMessage, UserMessage
+from agent.transcript import AssistantMessage, Message, SummaryMessage, ToolCall, ToolMessage, UserMessage
 from backend.identity.principal import Principal
 from backend.records import conversations, migrate, turns
 from backend.records.database import Database
@@ -90,6 +90,35 @@ async def test_a_turn_is_numbered_and_its_messages_come_back_as_they_were(db: Da
     assert history == [(UserMessage("hello"), *work.messages)]
     assert list(history[0][1].tool_calls[0].args) == ["z", "a"]  # type: ignore[union-attr]
     assert await turns.history(db, ALICE, first.conversation_id, 2, 5, turns=0) == []
+
+
+async def test_a_summary_reaches_the_model_and_nobody_else(db: Database) -> None:
+    """Also when its turn is older than what is loaded; it is no message of the listing."""
+    first = request()
+    start = await accepted(db, first)
+    said: list[list[Message]] = [
+        [AssistantMessage("a")],
+        [SummaryMessage("old", 1), AssistantMessage("b")],
+        [SummaryMessage("newer", 1), AssistantMessage("c")],
+        [AssistantMessage("d")],
+    ]
+    for n, messages in enumerate(said):
+        if n:
+            start = await accepted(db, request(first.conversation_id, str(n)))
+        await turns.close(db, start.lease, TurnWork(messages=messages), DONE)
+    last = await accepted(db, request(first.conversation_id, "now"))
+
+    async def loaded(most: int, caller: Principal = ALICE, *, summary: bool = True) -> list[tuple[Message, ...]]:
+        place = first.conversation_id, last.turn_seq, last.message_seq
+        return await turns.history(db, caller, *place, turns=most, summary=summary)
+
+    assert await loaded(1) == [(SummaryMessage("newer", 1),), (UserMessage("3"), *said[3])]
+    assert await loaded(1, summary=False) == [(UserMessage("3"), *said[3])]
+    assert await loaded(2) == [(SummaryMessage("old", 1),), (UserMessage("2"), *said[2]), (UserMessage("3"), *said[3])]
+    assert len(await loaded(20)) == 4
+    assert await loaded(1, BOB) == []
+    listed = await conversations.messages(db, ALICE, first.conversation_id, 0, 100)
+    assert [each.role for each in listed] == [*["user", "assistant"] * 4, "user"]
 
 
 async def test_one_turn_at_a_time(db: Database) -> None:
