@@ -365,6 +365,12 @@ async def test_calls_without_arguments_or_without_their_end(models: ModelService
     assert [bool(c.error) for c in await asked(provider) if isinstance(c, Call)] == [True, True]
 
 
+async def test_thoughts_that_come_twice_are_had_once() -> None:
+    """Some servers send them under both names."""
+    both = events(delta(reasoning="hm", reasoning_content="hm"), delta("Hi."), delta(finish="stop"))
+    assert thoughts_in(await chunks_of(both)) == "hm"
+
+
 async def test_the_older_form_of_a_call_is_understood() -> None:
     """`function_call`, in pieces."""
     old = events(
@@ -476,7 +482,9 @@ async def test_a_connection_serves_one_call_after_the_other() -> None:
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         assert request.transport
         clients.add(request.transport.get_extra_info("peername"))
-        return await events(delta("Hi."), delta(finish="stop"))(request, body)
+        response = await events(delta("Hi."), delta(finish="stop"))(request, body)
+        await asyncio.sleep(0.02)  # the end of the body comes later than what it says
+        return response
 
     async with model_server(answer) as server:
         provider = openai(OpenAIConfig(base_url=server.url, model="m"))
