@@ -165,9 +165,11 @@ class RouteStatistics:
             window.stored = stored
 
     def _news(self, window: _Window, ahead_s: float) -> dict[bytes, bytes]:
-        """Slots of ours that Redis has not, or not as they are now."""
-        news = {}
+        """Slots of ours that Redis has not, or not as they are now; old ones are not brought back."""
+        news, oldest = {}, time.monotonic() - window.window_s
         for number, slot in window.own.items():
+            if slot.began < oldest:
+                continue
             name = f"{self._me}:{number}".encode()
             sums = _sums(slot.totals)
             known = window.stored.get(name)

@@ -121,6 +121,16 @@ async def holds(condition: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
+async def failing(replica: Replica, until: Callable[[], bool]) -> None:
+    """Its canary fails, call by call."""
+
+    def is_over() -> bool:
+        replica.call(ok=False)
+        return until()
+
+    await holds(is_over)
+
+
 async def on_record(db: Database) -> list[Decision]:
     """Decisions about canaries, oldest first."""
     return [each for each in reversed(await route_decisions.since(db, TENANT, 3600, 100)) if each.canary]
@@ -169,7 +179,7 @@ async def test_rolled_back_stays_until_an_operator_resets_it(db: Database, repli
     for each in (one, two, late):
         await each.control._judge()
         assert each.share == 50
-    await holds(lambda: late.call(ok=False) or one.share == two.share == late.share == 0)
+    await failing(late, lambda: one.share == two.share == late.share == 0)
     await late.control.stop()
     assert [each.action for each in await on_record(db)] == ["rolled_back", "reset", "rolled_back"]
 
@@ -179,7 +189,7 @@ async def test_a_promoted_canary_is_still_watched(db: Database, replicas: tuple[
     one, two = replicas
     await decide(db, "promoted", 0)
     await holds(lambda: one.share == two.share == 100)
-    await holds(lambda: one.call(ok=False) or one.share == two.share == 0)
+    await failing(one, lambda: one.share == two.share == 0)
     assert [each.action for each in await on_record(db)] == ["promoted", "rolled_back"]
 
 

@@ -164,6 +164,12 @@ async def test_what_is_kept_is_bounded(
         await holds(many_slots_ago)
         assert 0 < await client.ttl(series_key("t", NEW)) <= 1
 
+        async def gone() -> bool:
+            await exchanged(one)
+            return not await client.exists(series_key("t", NEW))
+
+        await holds(gone)
+
 
 async def test_without_redis_each_process_judges_by_its_own(
     make: Callable[..., RouteStatistics], capsys: pytest.CaptureFixture[str]
