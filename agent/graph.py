@@ -1,6 +1,6 @@
 """The agent's loop as a graph: settle what the person decided, think, act, think again, close.
 
-    START ─► settle ─► (sum up) ─► think ◄──► act
+    START ─► settle ─► condense ─► think ◄──► act
                                      └──► close ◄┘
 
 Nodes share one mutable `Turn`; the graph decides only who is next. No checkpointer: the transcript is the state, and
@@ -122,8 +122,8 @@ async def settle(state: State) -> Command[str]:
     return Command(goto=_answering(state["turn"]))
 
 
-async def recall(state: State) -> None:
-    """Before the answer, older turns are summed up."""
+async def condense(state: State) -> None:
+    """Where it is due, older turns are summed up before the answer."""
     await sum_up(state["turn"])
 
 
@@ -374,17 +374,17 @@ def _give_up(turn: Turn, reason: str, *, always: bool = False) -> None:
 
 def _compile() -> Any:
     graph = StateGraph(State)
-    graph.add_node("settle", settle, destinations=("recall", "think"))
-    graph.add_node("recall", recall)
+    graph.add_node("settle", settle, destinations=("condense", "think"))
+    graph.add_node("condense", condense)
     graph.add_node("think", think, destinations=("think", "act", "close", END))
     graph.add_node("act", act, destinations=("think", "close"))
     graph.add_node("close", close)
-    graph.add_conditional_edges(START, lambda state: _first(state["turn"]), ["settle", "recall", "think"])
-    graph.add_edge("recall", "think")
+    graph.add_conditional_edges(START, lambda state: _first(state["turn"]), ["settle", "condense", "think"])
+    graph.add_edge("condense", "think")
     graph.add_edge("close", END)
     compiled = graph.compile()
     # A turn goes straight in at its first node: START as a step of its own costs a quarter of the loop.
-    compiled.input_channels = ["turn", "rules", *(_entry(compiled, node) for node in ("settle", "recall", "think"))]
+    compiled.input_channels = ["turn", "rules", *(_entry(compiled, node) for node in ("settle", "condense", "think"))]
     return compiled
 
 
@@ -401,7 +401,7 @@ def _first(turn: Turn) -> str:
 
 def _answering(turn: Turn) -> str:
     """Where the answer begins."""
-    return "recall" if is_due(turn) else "think"
+    return "condense" if is_due(turn) else "think"
 
 
 GRAPH = _compile()

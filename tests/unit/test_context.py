@@ -18,9 +18,11 @@ from agent.providers.prompt import result_text
 from agent.routing.failover import Tried
 from agent.transcript import AssistantMessage, JsonObject, Message, SummaryMessage, ToolCall, ToolMessage, UserMessage
 from tests.doubles.scripted_model import calls, says, scripted
-from tests.doubles.talk import Talk
+from tests.doubles.talk import DEFINITION, Talk
 from tests.doubles.world import CUSTOMER, NOW, SPECS, FakeToolbox, World
 from tools.contract import InvalidArguments
+from tools.executors.config import ToolConfig
+from tools.toolbox import DuplicateTool
 
 FACTS = TurnFacts(NOW, CUSTOMER, ())
 MARKS = len("<data></data>")
@@ -234,6 +236,13 @@ def test_a_summary_older_than_what_is_loaded_still_counts() -> None:
     shown = fit(asking(SummaryMessage("long ago", 6), UserMessage("40 x"), UserMessage("41 x")), LOCAL, Tried())
     assert (numbers(shown), shown.facts.summary) == ([40, 41], "long ago")
     assert isinstance(shown.messages[0], UserMessage)
+
+
+def test_the_name_of_the_runtimes_own_tool_is_taken() -> None:
+    """Said when the tools are put together, with the group and the fix."""
+    mine = replace(READ, group="files")
+    with pytest.raises(DuplicateTool, match="the group files has a tool of this name"):
+        DEFINITION.with_wording([(mine, ToolConfig())])
 
 
 NOTES = tuple(f"note {n}: the side door sticks, ring twice" for n in range(900))
