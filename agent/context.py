@@ -56,7 +56,7 @@ def fit(
 
 
 def expected(request: ModelRequest, capabilities: Capabilities) -> Tokens:
-    """What a call will cost at most, as far as can be known before it."""
+    """What a call will cost, estimated: all that is shown, and as much as the model may write."""
     given = _fixed(request) + sum(map(size, request.messages))
     return Tokens(given, capabilities.max_output_tokens, estimated=True)
 
