@@ -1,4 +1,4 @@
-"""Claude through Anthropic's own Messages API."""
+"""Models of Anthropic, through its Messages API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CACHED: JsonObject = {"cache_control": {"type": "ephemeral"}}
 
 
 def anthropic(config: AnthropicConfig, name: str = "anthropic", capabilities: Capabilities = ANTHROPIC) -> Provider:
-    """A Claude model of Anthropic's API, or of a server that speaks it."""
+    """A model of Anthropic's API, or of a server that speaks it."""
     wire = MessagesWire(
         config,
         max_tokens=capabilities.max_output_tokens,
