@@ -16,6 +16,7 @@ from agent.transcript import UserMessage
 from tools.contract import Identity, ToolSpec
 
 DEADLINE_S = 60.0
+AT_ONCE_S = 0.3
 INSTRUCTIONS = "You are being tested. Do exactly what is asked, and nothing else."
 COUNT = "Write the numbers from 1 to 20 in words, one a line."
 CALL_TWICE = "Call the tool `note_word` two times in one message: once with the word red, once with the word blue."
@@ -68,7 +69,7 @@ async def examine(provider: Provider) -> Examination:
     usage = [chunk for chunk in counted if isinstance(chunk, Tokens)]
     return Examination(
         (
-            Seen("streams", record.streams, sum(isinstance(chunk, Text) for chunk in counted) > 1),
+            Seen("streams", record.streams, _streamed(counted, duration_s)),
             Seen("reports_usage", record.reports_usage, bool(usage) and not usage[-1].estimated),
             Seen("reasoning", record.reasoning, any(isinstance(c, Reasoning) for c in (*counted, *called)) or None),
             Seen("tools", record.tools, bool(calls) if record.tools else None),
@@ -77,6 +78,13 @@ async def examine(provider: Provider) -> Examination:
         first_token_s,
         duration_s,
     )
+
+
+def _streamed(counted: Sequence[Chunk], duration_s: float) -> bool | None:
+    """Whether the text came in pieces; an answer that was there at once shows nothing."""
+    if sum(isinstance(chunk, Text) for chunk in counted) > 1:
+        return True
+    return None if duration_s < AT_ONCE_S else False
 
 
 async def _ask(provider: Provider, text: str, tools: Sequence[ToolSpec]) -> tuple[list[Chunk], float]:

@@ -22,10 +22,13 @@ from agent.routing.config import (
 _LIBRARIES = {"botocore": "aws", "langchain_openai": "langchain", "langchain_aws": "langchain"}
 
 
-def make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provider:
-    """The provider of an entry; `ModelsError` says which library or setting is missing."""
+def make(name: str, entry: ProviderEntry, environ: Mapping[str, str], where: Where | None = None) -> Provider:
+    """The provider of an entry; `ModelsError` says which library or setting is missing.
+
+    `where`: the keys that it is configured by, when those are not the ones of `models.yaml`.
+    """
     try:
-        return _make(name, entry, environ)
+        return _make(name, entry, environ, where or _where(name, entry))
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         extra = _LIBRARIES.get(missing)
@@ -33,8 +36,8 @@ def make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provide
         raise ModelsError([(f"providers.{name}.kind", f"{entry.kind} needs {missing}; {fix}")]) from error
 
 
-def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provider:
-    common: dict[str, Any] = {"model": entry.model, "options": entry.options, "where": _where(name, entry)}
+def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str], where: Where) -> Provider:
+    common: dict[str, Any] = {"model": entry.model, "options": entry.options, "where": where}
     timeouts: dict[str, Any] = {"connect_timeout_s": entry.timeouts.connect_s, "idle_timeout_s": entry.timeouts.idle_s}
     match entry:
         case OpenAIProvider() | LocalProvider():
@@ -51,7 +54,8 @@ def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str]) -> Provid
         case OllamaProvider():
             from agent.providers import ollama
 
-            served = ollama.OllamaConfig(base_url=entry.base_url, **common, **timeouts)
+            key = environ.get(entry.api_key_env, "") if entry.api_key_env else ""
+            served = ollama.OllamaConfig(base_url=entry.base_url, api_key=key, **common, **timeouts)
             return ollama.ollama(served, name, _able(name, ollama.OLLAMA, entry))
         case AnthropicProvider():
             from agent.providers import anthropic
@@ -98,7 +102,11 @@ def _where(name: str, entry: ProviderEntry) -> Where:
     path = f"providers.{name}"
     variable = getattr(entry, "api_key_env", None)
     key = f"{variable} (the api_key_env of {path})" if variable else f"the credentials of {path}"
-    return Where(key=key, url=f"{path}.base_url", model=f"{path}.model")
+    place = "region" if isinstance(entry, BedrockProvider | BedrockAgentProvider) else "base_url"
+    if isinstance(entry, LangChainProvider):
+        place = "arguments"
+        key = f"{', '.join(entry.arguments_env.values())} (the arguments_env of {path})" if entry.arguments_env else key
+    return Where(key=key, url=f"{path}.{place}", model=f"{path}.model")
 
 
 def _able(name: str, known: Capabilities, entry: ProviderEntry) -> Capabilities:

@@ -83,6 +83,7 @@ class OllamaProvider(_Provider):
 
     kind: Literal["ollama"]
     base_url: str = "http://127.0.0.1:11434"
+    api_key_env: str | None = None  # for one behind a proxy that wants a key
 
 
 class AnthropicProvider(_Provider):

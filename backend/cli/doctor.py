@@ -172,12 +172,13 @@ async def _models(settings: Settings) -> list[Finding]:
     try:
         if not providers:
             return [Finding("model (offline)", True, "the offline planner needs nothing")]
-        return list(await asyncio.gather(*(_model(provider) for provider in providers)))
+        until_then = "" if settings.models_file else " Until then: LLM_PROVIDER=offline."
+        return list(await asyncio.gather(*(_model(provider, until_then) for provider in providers)))
     finally:
         await models.close()
 
 
-async def _model(provider: Provider) -> Finding:
+async def _model(provider: Provider, until_then: str) -> Finding:
     name = f"model ({provider.name})"
     if provider.probe is None:
         return Finding(name, True, f"{provider.model}; `outcrop models probe {provider.name}` asks it")
@@ -186,7 +187,7 @@ async def _model(provider: Provider) -> Finding:
             found = await provider.probe()
     except TimeoutError:
         return Finding(name, False, f"did not say within {PROBE_S:.0f} s whether it can answer", "Look at its server.")
-    return Finding(name, found.ok, found.cause, found.fix and f"{found.fix} Until then: LLM_PROVIDER=offline.")
+    return Finding(name, found.ok, found.cause, found.fix and found.fix + until_then)
 
 
 async def _page(_settings: Settings) -> Finding:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from agent.errors import ModelError
     from agent.providers.base import Provider
     from agent.providers.examination import Examination
     from backend.routing.models import Models
@@ -152,7 +153,16 @@ async def _examined(provider: Provider, calls: bool) -> Result:
     except TimeoutError:
         return Result(provider.name, provider.model, False, f"no answer within {PROBE_S:.0f} s", "Look at its server.")
     except ModelError as error:
-        return Result(provider.name, provider.model, False, str(error), error.user_hint)
+        return Result(provider.name, provider.model, False, str(error), _fix(error))
+
+
+def _fix(error: ModelError) -> str:
+    """What an operator can do; hints of rejections are written for them."""
+    from agent.errors import ModelBusy, ModelRejected
+
+    if isinstance(error, ModelBusy):
+        return "Wait a moment and try again; if it stays so, raise the quota there or set `limits`."
+    return error.user_hint if isinstance(error, ModelRejected) else "Look at its server, then try again."
 
 
 def _print(result: Result) -> None:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from backend.embedded.stores import Stores
 
 
+OFFLINE = "Until then messages are kept and fail with a hint; LLM_PROVIDER=offline answers without a model."
+OTHERS = "Until then its fallbacks answer, or else the planner."
 PROBE_S = 2.0
-OFFLINE = "LLM_PROVIDER=offline answers without a model and goes on with the same conversations."
 SIMULATOR = "PF360 simulator"
 CLOCKS = {"live": "on real time", "fixture": "its clock stands still (PF360_CLOCK=fixture)"}
 
@@ -272,7 +273,7 @@ def _announce(around: Surroundings, listener: socket.socket, brain: str, began: 
         if SIMULATOR in around.started
         else f"PF360 at {settings.pf360_api_url}",
         f"Answered by: {brain}",
-        *([f"But not now: {trouble} Until then messages are kept and fail with a hint;", OFFLINE] if trouble else []),
+        *([f"But not now: {trouble}", OTHERS if settings.models_file else OFFLINE] if trouble else []),
         f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops it" + (" all." if around.started else "."),
     ]
     print("\n".join(lines), flush=True)

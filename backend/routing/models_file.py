@@ -85,7 +85,7 @@ def _single(settings: Settings, prices: Prices) -> Described:
         entry: dict[str, object] = {"kind": kind, "model": settings.llm_model}
         if settings.llm_api_url:
             entry["endpoint_url" if kind == "bedrock" else "base_url"] = settings.llm_api_url
-        if kind in ("openai", "anthropic") or (kind == "local" and settings.api_key):
+        if kind in ("openai", "anthropic") or (kind in ("local", "ollama") and settings.api_key):
             entry["api_key_env"] = "LLM_API_KEY"
         body["providers"] = {kind: entry}
     models = ModelsFile.model_validate(body)
