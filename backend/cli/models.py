@@ -83,6 +83,7 @@ async def _list(models: Models, as_json: bool) -> int:
     for provider in providers:
         print(f"{provider.name}  {provider.kind}  {provider.model}")
         print(f"    {_capabilities(provider)}")
+        print(f"    {_price(models, provider.name)}")
     print("offline  the planner; no language model, needs nothing")
     print()
     for name, route in routes.items():
@@ -93,6 +94,15 @@ async def _list(models: Models, as_json: bool) -> int:
         if route.shadow:
             print(f"    shadow {route.shadow.to}, {route.shadow.percent:g} %")
     return 0
+
+
+def _price(models: Models, name: str) -> str:
+    price = models.described.prices.known(models.router.models.providers[name])
+    if price is None:
+        return "its price is not known, so it counts as nothing; add it to a copy of the price file (PRICES_FILE)"
+    if not price.input_usd and not price.output_usd:
+        return "costs nothing"
+    return f"{price.input_usd:g} US dollars per million tokens read, {price.output_usd:g} written"
 
 
 def _capabilities(provider: Provider) -> str:
