@@ -279,6 +279,10 @@ def _wrong_names(raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for path, to in _references(f"routes.{name}", _dict(route)):
             if isinstance(to, str) and to not in known:
                 yield path, f"there is no provider {to!r}; there are {', '.join(known)}"
+        shadow = _dict(_dict(route).get("shadow")).get("to")
+        if isinstance(shadow, str) and _dict(providers.get(shadow)).get("kind") == "bedrock_agent":
+            # Its functions run at AWS, out of reach of a toolbox that only repeats what was recorded.
+            yield f"routes.{name}.shadow.to", f"{shadow} is a managed agent, which would act in earnest; name a model"
     named = {"route": raw.get("route", "default"), **_prefixed("tenants", _dict(raw.get("tenants")))}
     for path, to in named.items():
         if isinstance(to, str) and routes and to not in routes:

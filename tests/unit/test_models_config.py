@@ -80,6 +80,13 @@ def test_a_key_in_the_place_of_its_name_is_not_repeated() -> None:
     assert "name it" in found["providers.a.api_key_env"]
 
 
+def test_a_managed_agent_is_no_shadow() -> None:
+    """It runs functions of its own, which nothing of ours can hold back."""
+    managed = "{kind: bedrock_agent, agent_id: A, alias_id: B}"
+    found = problems(f"providers: {{m: {managed}}}\nroutes: {{default: {{primary: m, shadow: {{to: m, percent: 1}}}}}}")
+    assert set(found) == {"routes.default.shadow.to"}
+
+
 def test_the_example_can_be_used_as_it_is() -> None:
     """It names one key."""
     models = read(EXAMPLE.read_text("utf-8"), {"OPENAI_API_KEY": "x"})
