@@ -314,8 +314,10 @@ async def test_under_load_a_bad_canary_is_taken_back_within_a_window_and_no_turn
     made = replace(silent, classify=lambda error: ModelUnavailable(str(error)))
     file = models(window_s=WINDOW_S, samples=40, p95="null")
 
+    breakers: list[Breaker] = []
+
     def replica() -> Replica:
-        breaker = Breaker("model:new", fail_max=5, reset_s=0.2)
+        breakers.append(breaker := Breaker("model:new", fail_max=5, reset_s=0.2))
         new = Candidate(replace(made, name="new", wire=canary), breaker=breaker)
         return Replica(db, redis_url, file, {"new": new, "old": Candidate(replace(made, name="old", wire=good))})
 
@@ -338,6 +340,7 @@ async def test_under_load_a_bad_canary_is_taken_back_within_a_window_and_no_turn
     assert set(load.arms[sent:]) == {"primary"}
 
     canary.breaks, canary.delay_s = False, 0.25
+    await holds(lambda: all(each.snapshot().retry_in_s == 0 for each in breakers))
     for each in both:
         each.load(models(window_s=WINDOW_S, samples=40))
     await decide(db, "reset", 1)
