@@ -77,6 +77,8 @@ class LangChainWire:
         self, model: Runnable[Any, AIMessage], messages: Sequence[BaseMessage]
     ) -> AsyncGenerator[AIMessage, None]:
         stream = cast(AsyncGenerator[AIMessage, None], model.astream(messages, **self._options))
+        us = asyncio.current_task()
+        cancelled = us.cancelling() if us else 0
         async with aclosing(stream):
             while True:
                 try:
@@ -85,6 +87,9 @@ class LangChainWire:
                     return
                 except Exception as error:
                     raise LangChainFault(type(error).__name__) from error
+                # An integration that waits by `asyncio.wait_for` may swallow it, in Python 3.11.
+                if us and us.cancelling() > cancelled:
+                    raise asyncio.CancelledError
                 yield message
 
     async def _threaded(
