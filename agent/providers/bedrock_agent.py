@@ -19,7 +19,7 @@ from agent.providers.base import Capabilities, ModelRequest, Probe, Provider, Tu
 from agent.providers.bedrock import classify_converse
 from agent.providers.bedrock_agent_wire import AGENT_ERRORS, BedrockAgentConfig, InvokeAgentWire
 from agent.providers.history import NO_TEXT, Answered, Entry, Said, Step, entries, taking_turns, told
-from agent.providers.http import HttpFault
+from agent.providers.http import HttpFault, advice
 from agent.providers.prompt import facts_text, instructions, result_text
 from agent.routing.config import ModelsError
 from agent.transcript import JsonObject
@@ -187,7 +187,7 @@ async def _probe(wire: InvokeAgentWire, config: BedrockAgentConfig) -> Probe:
         return Probe(False, cause, fix)
     except AGENT_ERRORS as error:
         meant = _classify(error, config)
-        return Probe(False, f"{name} at {wire.aws.url}: {meant}", meant.user_hint)
+        return Probe(False, f"{name} at {wire.aws.url}: {meant}", advice(meant, config.where))
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
     return Probe(True, f"{name} answers")

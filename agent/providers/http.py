@@ -307,6 +307,13 @@ def unusable(error: Exception, base_url: str, where: Where, *, has_key: bool) ->
     return f"{base_url} cannot be reached ({type(error).__name__})", f"Start the model server, or check {where.url}."
 
 
+def advice(meant: ModelError, where: Where) -> str:
+    """The fix of a probe that failed so, where nothing but its meaning is known."""
+    if isinstance(meant, ModelUnavailable | ModelTimeout):
+        return f"Check the network and {where.url}, or try again in a moment."
+    return meant.user_hint
+
+
 def text_of(value: Any) -> str:
     """A text, or the texts of content parts, however a server sends them."""
     if isinstance(value, str):

@@ -20,7 +20,7 @@ from pydantic import SecretStr, ValidationError
 from agent.errors import ModelError
 from agent.providers.base import Capabilities, ModelRequest, Probe, Provider, Where
 from agent.providers.history import Entry, Said, Step, entries, taking_turns, told
-from agent.providers.http import HttpFault, StreamBroken
+from agent.providers.http import HttpFault, StreamBroken, advice
 from agent.providers.langchain_errors import Secrets, classify
 from agent.providers.langchain_wire import LangChainFault, LangChainWire
 from agent.providers.openai import render_tool
@@ -170,7 +170,7 @@ async def _probe(wire: LangChainWire, config: LangChainConfig, understand: Any) 
         await anext(stream)
     except (LangChainFault, StreamBroken) as error:
         meant: ModelError = understand(error)
-        return Probe(False, f"{config.factory}: {meant}", meant.user_hint)
+        return Probe(False, f"{config.factory}: {meant}", advice(meant, config.where))
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
     return Probe(True, f"{config.factory} answers as {config.model}")
