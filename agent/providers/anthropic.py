@@ -39,6 +39,7 @@ def anthropic(config: AnthropicConfig, name: str = "anthropic", capabilities: Ca
             name=name,
             model=config.model,
             caches=capabilities.prompt_caching,
+            takes_tools=capabilities.tools,
             thinks=isinstance(thinking, dict) and thinking.get("type") == "enabled",
         ),
         classify=partial(classify, where=config.where),
@@ -52,7 +53,13 @@ def anthropic(config: AnthropicConfig, name: str = "anthropic", capabilities: Ca
 
 
 def render_messages(
-    request: ModelRequest, name: str = "", model: str = "", *, caches: bool = False, thinks: bool = False
+    request: ModelRequest,
+    name: str = "",
+    model: str = "",
+    *,
+    caches: bool = False,
+    thinks: bool = False,
+    takes_tools: bool = True,
 ) -> JsonObject:
     """`{system, messages, tools}` of a request.
 
@@ -62,11 +69,12 @@ def render_messages(
         model: The model's id.
         caches: Mark the instructions and the tools, which are the same in every turn, for the provider's cache.
         thinks: The model is told to think; that is called off where its last calls lack the thoughts before them.
+        takes_tools: Whether it is offered any.
     """
     history = taking_turns(entries(request.messages, name, plain=request.plain))
     messages = _messages(history, model)
     payload: JsonObject = {"system": _system(request, caches), "messages": messages}
-    tools = [_tool(spec) for spec in request.tools]
+    tools = [_tool(spec) for spec in request.tools] if takes_tools else []
     if not tools and (names := _called(history)):
         # A history with calls is refused without tools; these cannot be called.
         tools = [{"name": each, "input_schema": {"type": "object"}} for each in names]
