@@ -215,6 +215,8 @@ class _Reader:
         fault = HttpFault(500, message)
         if too_long(fault):
             return HttpFault(400, message)
+        if "too many requests" in message:
+            return HttpFault(429, message)
         return HttpFault(503, message) if "busy" in message else fault
 
 
