@@ -20,7 +20,7 @@ from agent.graph import State, run_turn
 from agent.ports import TurnWork
 from agent.providers.base import Chunk, Tokens
 from agent.routing.plan import only
-from agent.transcript import AssistantMessage, ToolCall, ToolMessage, UserMessage
+from agent.transcript import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from tests.doubles.scripted_model import Scene, calls, says, scripted
 from tests.doubles.talk import DEFINITION
 from tests.doubles.world import World
@@ -28,7 +28,7 @@ from tests.doubles.world import World
 ANSWER = "Your flooring can be done on Monday, March 16 at 8:00 AM, 10:00 AM, 1:00 PM or 3:00 PM. Which time suits you?"
 
 
-def history(turns: int) -> list[UserMessage | AssistantMessage | ToolMessage]:
+def history(turns: int) -> list[Message]:
     """So many earlier turns of the same kind."""
     result = {"ok": True, "slots": ["8:00 AM", "10:00 AM"], "order_number": "SO-26-1001_1"}
     return [
