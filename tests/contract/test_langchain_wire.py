@@ -15,7 +15,6 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from agent.errors import (
     ContextExceeded,
-    HistoryRejected,
     ModelBusy,
     ModelError,
     ModelMisbehaved,
@@ -30,7 +29,7 @@ from agent.providers.langchain_errors import Secrets, classify
 from agent.providers.langchain_wire import LangChainFault
 from agent.routing.config import ModelsError
 from agent.transcript import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
-from tests.doubles.model_service import Call, Lane, ModelService, Quirk, Reply, Usage
+from tests.doubles.model_service import Call, Lane, ModelService, Quirk, Reply
 from tests.doubles.world import CUSTOMER, NOW, SPECS
 from tools.contract import ToolSpec
 
@@ -116,22 +115,6 @@ def calls_in(chunks: list[Chunk]) -> list[tuple[str, dict[str, Any], str | None]
     return [(c.call.name, c.call.args, c.error) for c in chunks if isinstance(c, base.Call)]
 
 
-@BOTH
-async def test_text_calls_and_usage_come_and_the_history_is_accepted(models: ModelService, make: Make) -> None:
-    """A history with parallel calls and a failed one, a text in pieces, two calls in fragments, cached tokens."""
-    calls = (Call("get_time_slots", {"project_id": "1", "date": "2026-03-16"}), Call("list_projects"))
-    lane, provider = await ready(models, make, Reply("Let me look at it.", calls, usage=Usage(5, 6, cache_read=3)))
-    chunks = await ask(provider, *HISTORY)
-    assert said(chunks) == "Let me look at it."
-    assert sum(isinstance(chunk, Text) for chunk in chunks) > 1
-    assert calls_in(chunks) == [
-        ("get_time_slots", {"project_id": "1", "date": "2026-03-16"}, None),
-        ("list_projects", {}, None),
-    ]
-    assert chunks[-1] == Tokens(8, 6, cache_read_tokens=3)
-    assert (await lane.requests())[-1].problems == []
-
-
 async def test_thoughts_are_no_text_and_a_failed_result_is_marked(models: ModelService) -> None:
     """Content blocks of reasoning; Converse's own place for the status of a result."""
     lane, provider = await ready(models, chat_bedrock, Reply("Hello.", reasoning="They greet me."))
@@ -187,34 +170,6 @@ async def test_unreadable_arguments_are_an_error_of_the_call(models: ModelServic
     (_, args, fine), (_, none, problem) = calls_in(await ask(chat_openai(lane, able)))
     assert (args, fine, none) == ({"x": 1}, None, {})
     assert problem
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("reply", "kind", "hint"),
-    [
-        (Reply(status=401), ModelRejected, "MY_KEY"),
-        (Reply(status=403), ModelRejected, "MY_KEY"),
-        (Reply(status=404), ModelRejected, "my.model"),
-        (Reply(status=400), HistoryRejected, ""),
-        (Reply(error="context_too_long"), ContextExceeded, ""),
-        (Reply(status=429), ModelBusy, "busy"),
-        (Reply(status=503), ModelUnavailable, ""),
-        (Reply("A long enough text.", fault_in_stream=1), ModelUnavailable, ""),
-        (Reply("A long enough text.", error="throttled", fault_in_stream=1), ModelBusy, ""),
-        (Reply("A long enough text.", cut_after=1), ModelUnavailable, ""),
-    ],
-    ids=lambda value: "" if not isinstance(value, Reply) else f"{value.status or value.error or 'broken'}",
-)
-async def test_failures_are_typed_not_repeated_and_show_no_key(
-    models: ModelService, make: Make, reply: Reply, kind: type[ModelError], hint: str
-) -> None:
-    """By status, by class name, by code in the stream; asked once; keys cut out of what the server says."""
-    lane, provider = await ready(models, make, reply, Reply("For whoever asks again."))
-    with pytest.raises(kind) as caught:
-        await ask(provider)
-    assert hint in caught.value.user_hint
-    assert await lane.left() == 1
 
 
 async def test_an_answer_that_ends_without_a_reason_is_not_taken_for_one(models: ModelService) -> None:
@@ -278,33 +233,6 @@ async def test_no_secret_is_shown_wherever_it_came_from(models: ModelService, mo
             await ask(provider)
         assert KEY not in f"{caught.value} {caught.value.user_hint} {provider}"
         assert "***" in str(caught.value)
-
-
-@BOTH
-async def test_silence_ends_in_time(models: ModelService, make: Make) -> None:
-    """The class's own time-out, where the deadline of the turn is further away."""
-    lane = await models.lane(Reply("Hello.", hang_after=0))
-    with pytest.raises(ModelTimeout):
-        await ask(make(lane, timeout=1))
-
-
-@BOTH
-async def test_an_absent_server_is_unavailable(models: ModelService, make: Make) -> None:
-    """Nobody listens."""
-    lane = await models.lane()
-    with pytest.raises(ModelUnavailable):
-        await ask(make(lane, base_url="http://127.0.0.1:9/v1"))
-
-
-@BOTH
-async def test_closing_the_stream_closes_the_connection(models: ModelService, make: Make) -> None:
-    """Whoever stops listening stops the server; a thread finds out with the next piece."""
-    lane = await models.lane(Reply(("word ",) * 500, delay_between_s=0.01))
-    provider = make(lane)
-    stream = provider.wire.stream(provider.render(request()), deadline_s=5)
-    assert await anext(stream) == Text("word ")
-    await stream.aclose()  # type: ignore[attr-defined]
-    await lane.until(cut_off=1)
 
 
 async def test_blocking_calls_keep_to_their_own_threads(models: ModelService) -> None:
@@ -413,15 +341,3 @@ def test_a_configuration_that_cannot_work_is_told_with_its_fix(
     assert told == path
     assert words in what
     assert KEY not in what
-
-
-async def test_probe_says_cause_and_fix(models: ModelService) -> None:
-    """A word to the model, as all classes can be asked."""
-    lane = await models.lane(Reply("Hello, how are you today?"), Reply(status=401, error_message=f"Wrong: {KEY}"))
-    provider = chat_openai(lane)
-    assert provider.probe
-    good, bad = await provider.probe(), await provider.probe()
-    assert good.ok
-    assert not bad.ok
-    assert "MY_KEY" in bad.fix
-    assert KEY not in bad.cause + bad.fix

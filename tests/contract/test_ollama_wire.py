@@ -10,8 +10,6 @@ from aiohttp.test_utils import TestServer
 
 from agent.errors import (
     ContextExceeded,
-    HistoryRejected,
-    ModelBusy,
     ModelError,
     ModelRejected,
     ModelTimeout,
@@ -95,14 +93,6 @@ async def test_habits_of_servers_make_no_difference(models: ModelService, quirks
         )
 
 
-async def test_without_counts_they_are_estimated(models: ModelService) -> None:
-    """And said to be."""
-    tokens = tokens_in(await asked(provider(await models.lane(Reply("x" * 40, quirks={Quirk.NO_USAGE})))))
-    assert tokens.estimated
-    assert tokens.output_tokens == 10
-    assert tokens.input_tokens > 100
-
-
 async def test_an_answer_that_is_not_streamed_is_the_same(models: ModelService) -> None:
     """For models whose calls are lost in a stream."""
     lane = await models.lane(Reply("I will look.", CALLS, reasoning="Two tools."))
@@ -135,24 +125,16 @@ async def test_thoughts_go_back_within_the_turn_to_the_model_that_had_them(model
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply(error="context_too_long"), ContextExceeded),
-        (Reply(error="bad_request"), HistoryRejected),
-        (Reply(error="unknown_model"), ModelRejected),
         (Reply(status=400, error_message='"gemma:2b" does not support tools'), ModelRejected),
-        (Reply(error="auth"), ModelRejected),
-        (Reply(error="throttled"), ModelBusy),
-        (Reply(error="unavailable"), ModelUnavailable),
         (Reply(error="timeout"), ModelTimeout),
-        (Reply("Hello there.", error="internal", fault_in_stream=1), ModelUnavailable),
+        (Reply("Hello there.", error="unavailable", fault_in_stream=1), ModelUnavailable),
         (Reply("Hello there.", error="context_too_long", fault_in_stream=0), ContextExceeded),
-        (Reply("Hello there.", cut_after=1), ModelUnavailable),
         (
             Reply(raw=b'{"message": {"content": "Hel"}, "done": false}\n', raw_type="application/x-ndjson"),
             ModelUnavailable,
         ),
         (Reply(raw=b"{broken\n", raw_type="application/x-ndjson"), ModelUnavailable),
         (Reply(raw=b"<html></html>", raw_type="text/html"), ModelRejected),
-        (Reply("Hello there.", hang_after=0), ModelTimeout),
     ],
 )
 async def test_failures_are_typed(models: ModelService, reply: Reply, kind: type[ModelError]) -> None:
@@ -204,14 +186,3 @@ async def test_probe_names_a_model_that_cannot_call_tools() -> None:
         assert not without.ok
         assert "cannot call tools" in without.cause
         assert (await probed(ollama(config, capabilities=Capabilities(tools=False)))).ok
-
-
-async def test_leaving_ends_the_answer(models: ModelService) -> None:
-    """Whoever stops listening stops the server."""
-    lane = await models.lane(Reply("Hello there, how are you?", hang_after=1))
-    one = provider(lane)
-    stream = one.wire.stream({"messages": [{"role": "user", "content": "hi"}]}, deadline_s=5)
-    assert await anext(aiter(stream))
-    await stream.aclose()  # type: ignore[attr-defined]
-    await lane.until(cut_off=1)
-    await one.wire.close()

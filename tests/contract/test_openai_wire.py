@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -209,52 +208,6 @@ async def test_something_else_at_the_address_is_named() -> None:
     for answer in (status(200, "<html>hello</html>"), status(200, {"hello": 1}), events(b"<html></html>\n")):
         with pytest.raises(ModelRejected, match="answer"):
             await chunks_of(answer)
-
-
-async def test_silence_ends_in_time() -> None:
-    """A server that says nothing runs into the idle limit."""
-
-    over = asyncio.Event()
-
-    async def silent(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
-        await asyncio.wait_for(over.wait(), 30)
-        return web.Response()
-
-    async with model_server(silent) as server:
-        with pytest.raises(ModelTimeout):
-            await ask(server, idle_timeout_s=0.1)
-        over.set()  # else the server would wait for its handler
-
-
-async def test_an_absent_server_is_unavailable() -> None:
-    """Nobody listens."""
-    with pytest.raises(ModelUnavailable):
-        await ask(ModelServer("http://127.0.0.1:9/v1"))
-
-
-async def test_closing_the_stream_closes_the_connection() -> None:
-    """Whoever stops listening stops the server."""
-    gone = asyncio.Event()
-
-    async def endless(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
-                await asyncio.sleep(0.01)
-        except (ConnectionError, asyncio.CancelledError):
-            gone.set()
-            raise
-
-    async with model_server(endless) as server:
-        wire = openai(OpenAIConfig(base_url=server.url, model="m")).wire
-        stream = wire.stream(PAYLOAD, deadline_s=5)
-        assert await anext(stream) == Text("x")
-        assert isinstance(stream, AsyncIterator)
-        await stream.aclose()  # type: ignore[attr-defined]
-        await asyncio.wait_for(gone.wait(), 5)
-        await wire.close()
 
 
 async def probe(config: OpenAIConfig) -> Probe:
