@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 from agent.definition import AgentDefinition
 from agent.events import TurnEvent
-from agent.graph import announce, events_of, settle_pending, tell_outcomes
+from agent.graph import announce, events_of, settle_pending
+from agent.outcomes import tell_outcomes
 from agent.pending import ask_for_yes
 from agent.ports import DirectCall, PendingAction, TurnInput, TurnWork
 from agent.providers.base import Call

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from tools.contract import Prepared, TooEarly, ToolContext, ToolError, ToolResul
 
 T = TypeVar("T")
 
+STOPPED = "stopped"  # the code of a call that was not made, because the person stopped the turn
+
 
 def effect_key(turn: Turn, call: ToolCall, args: JsonObject, pending_id: UUID | None) -> EffectKey:
     """What the effect means. `args` are the effective ones; the basis is the yes, or else the user's message."""
@@ -31,13 +34,14 @@ def effect_key(turn: Turn, call: ToolCall, args: JsonObject, pending_id: UUID | 
 
 
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Await to the end also when the caller is cancelled: half an effect would have no outcome on record."""
+    """Await to the end however often the caller is cancelled: half an effect would have no outcome on record."""
     running = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        if not running.done():
-            await asyncio.wait({running})
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({running})
         raise
 
 
@@ -67,14 +71,17 @@ async def _recover(turn: Turn, prepared: Prepared, effect: EffectKey, earlier: E
     """An earlier attempt died between intent and outcome: read back.
 
     Only a positive "it did not happen", or "not to its end", allows a second attempt, and only for what a person
-    confirmed.
+    confirmed and has not stopped since.
     """
     turn.note("effect_interrupted", tool=effect.tool, key=effect.key, state=earlier.state)
     try:
         found = await _read_back(turn, effect, earlier)
     except ToolError:
         return _unknown(turn)
-    if (found is None or found.status == "error") and effect.pending_id is not None:
+    if turn.given.stop.asked:
+        if found is None:
+            return _stopped(turn)
+    elif (found is None or found.status == "error") and effect.pending_id is not None:
         return await _execute(turn, prepared, effect)
     if found is None or found.status != "ok":
         return _unknown(turn)
@@ -105,6 +112,12 @@ def _completed(result: ToolResult, read_out: JsonObject) -> ToolResult:
     """What cannot be read back any more (a slot that was given up), from what the person had said yes to."""
     missing = [name for name, value in result.data.items() if value is None and read_out.get(name) is not None]
     return replace(result, data={**result.data, **{name: read_out[name] for name in missing}}) if missing else result
+
+
+def _stopped(turn: Turn) -> ToolResult:
+    """The result of an effect that did not happen, and that the person does not want any more."""
+    hint = turn.wording.phrase("stopped_in_time")
+    return ToolResult("error", {"ok": False, "code": STOPPED, "user_hint": hint, "retryable": False})
 
 
 def _unknown(turn: Turn) -> ToolResult:

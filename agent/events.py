@@ -194,10 +194,17 @@ class TurnFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCancelled(Event):
-    """Somebody stopped the turn."""
+    """The turn was stopped (`reason` says by whom: `user`) before it did anything. `text` is the reply so far.
+
+    One that had run an effect by then is `turn_completed`, and its text says what came of it.
+    """
 
     type: Literal["turn_cancelled"] = "turn_cancelled"
     reason: str
+    text: str = ""
+    specialist: str = ""
+    usage: JsonObject = field(default_factory=dict)
+    timings: JsonObject = field(default_factory=dict)
 
 
 TurnEvent = (

@@ -23,12 +23,14 @@ from langgraph.types import Command
 from agent.confirmation import Verdict, VerdictKind, judge
 from agent.definition import AgentDefinition
 from agent.errors import ModelError, OutcropError, PendingSettled, TurnLimit
-from agent.events import ConfirmationRequired, TurnCompleted, TurnEvent, TurnFailed, TurnStarted
+from agent.events import ConfirmationRequired, TurnCancelled, TurnCompleted, TurnEvent, TurnFailed, TurnStarted
 from agent.guards import Rules
 from agent.model_call import Step, call_model, finish_text
-from agent.pending import ask_for_yes, receipt, views
+from agent.outcomes import tell_outcomes
+from agent.pending import ask_for_yes, views
 from agent.ports import PendingAction, TurnInput, TurnWork
 from agent.routing.plan import Plan
+from agent.stopping import acted, is_stopped, wind_up
 from agent.summary import is_due, sum_up
 from agent.tool_call import LoopStopped, run_confirmed, run_proposed, runtime_calls
 from agent.turn import Turn
@@ -70,8 +72,9 @@ async def events_of(turn: Turn, steps: Callable[[Turn], Awaitable[None]]) -> Asy
     """Run the steps of a turn and yield its events, numbered from `turn.given.first_seq`.
 
     `turn_started` is yielded when the numbering starts at 0; with a later `first_seq` it has been said already. The
-    last event is `turn_completed`, or `turn_failed` for an `OutcropError`. Anything else raises: cancellation, after an
-    effect that is under way has been settled, and bugs. `turn.work` holds what happened, whichever way the turn ends.
+    last event is `turn_completed`, or `turn_failed` for an `OutcropError`, or `turn_cancelled` when `turn.given.stop`
+    was asked for before anything was done. Anything else raises: cancellation, after an effect that is under way has
+    been settled, and bugs. `turn.work` holds what happened, whichever way the turn ends.
     """
     running = asyncio.create_task(_drive(turn, steps))
     try:
@@ -92,16 +95,20 @@ async def _drive(turn: Turn, steps: Callable[[Turn], Awaitable[None]]) -> None:
             turn.emit(
                 TurnStarted, conversation_id=turn.given.conversation_id, agent=file.name, agent_version=file.version
             )
-        await steps(turn)
+        stopped = await is_stopped(turn, steps)
+        if stopped:
+            await wind_up(turn)
         turn.seal()
-        turn.emit(
-            TurnCompleted,
-            status="waiting" if turn.asked else "completed",
-            text=turn.text,
-            specialist=turn.work.specialist,
-            usage=turn.usage,
-            timings=turn.timings,
-        )
+        end = {
+            "text": turn.text,
+            "specialist": turn.work.specialist,
+            "usage": turn.usage,
+            "timings": turn.timings,
+        }
+        if stopped and not acted(turn):
+            turn.emit(TurnCancelled, reason="user", **end)
+        else:
+            turn.emit(TurnCompleted, status="waiting" if turn.asked else "completed", **end)
     except OutcropError as error:
         turn.note("turn_failed", code=error.code, reason=str(error))
         turn.seal()
@@ -150,10 +157,9 @@ async def settle_pending(turn: Turn) -> None:
         case "confirm" | "address_correction":
             confirmed = [pending for pending in chosen if pending in turn.open]
             _drop_refused(turn, confirmed)
-            for pending in confirmed:
-                turn.change(pending, "confirmed")
             completed = [_completed(turn, pending) for pending in confirmed]
-            for pending, call in zip(completed, runtime_calls(turn, completed), strict=True):
+            for stored, pending, call in zip(confirmed, completed, runtime_calls(turn, completed), strict=True):
+                turn.change(stored, "confirmed")  # when its time comes: one that the person stops before stays open
                 await run_confirmed(turn, call, pending)
         case "amend":
             turn.amended = chosen or list(turn.open)
@@ -343,22 +349,6 @@ def _superseded(turn: Turn) -> list[PendingAction]:
 def _will_ask(turn: Turn) -> bool:
     """Whether the turn will end with the runtime's own question."""
     return bool(turn.proposed) or len(_superseded(turn)) < len(turn.open)
-
-
-def tell_outcomes(turn: Turn) -> None:
-    """Say in plain words how the effects of this turn ended."""
-    for outcome in turn.untold or turn.outcomes:
-        match outcome.result.status:
-            case "ok" if outcome.was_only_tried:
-                text = turn.wording.phrase("nothing_executed")
-            case "ok":
-                text = receipt(turn, outcome.tool, outcome.args, outcome.facts)
-            case "unknown":
-                text = turn.wording.phrase("unknown_outcome")
-            case _:
-                text = turn.wording.phrase("not_done", hint=outcome.result.data.get("user_hint", ""))
-        turn.say_paragraph(text)
-    turn.untold.clear()
 
 
 def _give_up(turn: Turn, reason: str, *, always: bool = False) -> None:

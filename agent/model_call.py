@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, cast
 
 import orjson
 
-from agent.context import expected, fit
+from agent.context import ASCII_CHARS, expected, fit
 from agent.errors import ModelBusy, ModelError, ModelMisbehaved, ModelTimeout, ModelUnavailable
 from agent.events import Citation, ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
@@ -175,6 +175,9 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
         raise ModelTimeout("no answer in time" if silent else "the answer did not end in time") from error
     except provider.raises as error:
         raise provider.classify(error) from error
+    except asyncio.CancelledError:
+        _count_unfinished(turn, attempt, request, guard)
+        raise
     finally:
         turn.work.model_ms += (time.perf_counter() - attempt.began) * 1000
     if guard is None:
@@ -319,6 +322,15 @@ def _count(turn: Turn, tokens: Tokens, cost_usd: float) -> None:
         estimated=tokens.estimated,
         cost_usd=cost_usd,
     )
+
+
+def _count_unfinished(turn: Turn, attempt: _Attempt, request: ModelRequest, guard: StreamGuard | None) -> None:
+    """A call that was left in the middle costs what it had read and written by then; nobody says how much that is."""
+    if attempt.tokens is None:
+        whole = expected(request, attempt.candidate.provider.capabilities)
+        written = guard.taken if guard else len(attempt.aside.text if attempt.aside else "")
+        attempt.tokens = replace(whole, output_tokens=min(whole.output_tokens, written // ASCII_CHARS))
+        _count(turn, attempt.tokens, attempt.candidate.price.of(attempt.tokens))
 
 
 def _with_ids(turn: Turn, calls: list[Call]) -> list[Call]:

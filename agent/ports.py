@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -158,6 +159,25 @@ class TurnWork:
     audit: list[dict[str, Any]] = field(default_factory=list)  # {type, ...}: verdicts, guards, refusals
 
 
+class Stop:
+    """Whether somebody wants the turn to end. Asked once, from outside; never taken back."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._act: Callable[[], object] | None = None
+
+    def ask(self) -> None:
+        """Let the turn end as soon as it may."""
+        if not self.asked:
+            self.asked = True
+            if self._act is not None:
+                self._act()
+
+    def when_asked(self, act: Callable[[], object] | None) -> None:
+        """Call this when it is asked for from now on; None: nothing any more."""
+        self._act = act
+
+
 @dataclass(frozen=True, slots=True)
 class TurnInput:
     """Everything a turn starts from."""
@@ -177,3 +197,5 @@ class TurnInput:
     first_seq: int = 0
     channel: Literal["chat", "sms", "voice"] = "chat"
     subject: str = ""  # who asks, within the tenant
+    stop: Stop = field(default_factory=Stop)
+    begun: tuple[EffectKey, ...] = ()  # effects on the ledger that earlier attempts of this turn had begun

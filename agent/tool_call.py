@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Any
@@ -23,7 +24,7 @@ from agent.errors import TurnLimit
 from agent.events import ToolRequested, ToolStarted, ToolStatus
 from agent.long_results import READ, read_on
 from agent.pending import open_pending
-from agent.ports import PendingAction
+from agent.ports import EffectKey, PendingAction
 from agent.providers.base import Call
 from agent.transcript import AssistantMessage, JsonObject, ToolCall, ToolMessage, UserMessage
 from agent.turn import Outcome, Seen, Turn
@@ -69,7 +70,24 @@ async def run_confirmed(turn: Turn, call: ToolCall, pending: PendingAction) -> N
         _refuse(turn, call, UnknownTool("This is not available any more."))
         return
     prepared = Prepared(spec, pending.args, pending.restatement)
-    await unbroken(_run_effect(turn, call, prepared, pending))
+    effect = effect_key(turn, call, prepared.args, pending.pending_id)
+    await unbroken(_run_effect(turn, call, prepared, effect))
+
+
+async def settle_begun(turn: Turn, effect: EffectKey) -> None:
+    """Find out how an effect ended that an earlier attempt of this turn had begun, and put that on record."""
+    spec = turn.specs.get(effect.tool)
+    if spec is None:
+        return  # no such tool any more: what became of it is looked for beside the turns
+    pending = next((p for p in turn.open if p.pending_id == effect.pending_id), None)
+    if pending is not None:
+        turn.change(pending, "confirmed")
+    used = {call.id for m in turn.work.messages if isinstance(m, AssistantMessage) for call in m.tool_calls}
+    call_id = turn.new_call_id() if effect.call_id in used else effect.call_id
+    call = ToolCall(call_id, effect.tool, effect.args, by_runtime=True)
+    turn.work.messages.append(AssistantMessage(tool_calls=(call,)))
+    prepared = Prepared(spec, effect.args, pending.restatement if pending else {})
+    await unbroken(_run_effect(turn, call, prepared, replace(effect, call_id=call_id)))
 
 
 def _check(turn: Turn, proposal: Call) -> tuple[ToolSpec, JsonObject]:
@@ -187,7 +205,8 @@ async def _run_checked(turn: Turn, call: ToolCall, spec: ToolSpec) -> None:
         turn.record_call(call, "pending", result, args=prepared.args)
         _remember(turn, signature, "pending", result, spec.effect)
     elif spec.effect == "write":
-        await unbroken(_run_effect(turn, call, prepared, None))
+        done = await unbroken(_run_effect(turn, call, prepared, effect_key(turn, call, prepared.args, None)))
+        _remember(turn, signature, done.status, done.data, spec.effect)
     else:
         await _run_read(turn, call, prepared, signature)
 
@@ -238,14 +257,15 @@ async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: s
         turn.seen = {key: seen for key, seen in turn.seen.items() if seen.status not in ("error", "refused")}
 
 
-async def _run_effect(turn: Turn, call: ToolCall, prepared: Prepared, pending: PendingAction | None) -> None:
+async def _run_effect(turn: Turn, call: ToolCall, prepared: Prepared, effect: EffectKey) -> ToolResult:
     """Run a write through the ledger and put it on record."""
-    effect = effect_key(turn, call, prepared.args, pending.pending_id if pending else None)
     turn.emit(ToolStarted, call_id=call.id, tool=call.name, args=prepared.args)
     started = datetime.now(UTC), time.perf_counter()
+    turn.unsettled.add(effect.key)
     result = await run_effect(turn, prepared, effect)
+    turn.unsettled.discard(effect.key)
     _note_executor(turn, call, result)
-    outcome = Outcome(call.name, prepared.args, pending.restatement if pending else {}, result)
+    outcome = Outcome(call.name, prepared.args, prepared.restatement if effect.pending_id else {}, result)
     turn.outcomes.append(outcome)
     turn.untold.append(outcome)
     # What was read before this effect may be read again after it.
@@ -259,8 +279,7 @@ async def _run_effect(turn: Turn, call: ToolCall, prepared: Prepared, pending: P
         upstream_status=result.upstream_status,
         effect_key=effect.key,
     )
-    if pending is None:
-        _remember(turn, _signature(call.name, call.args), result.status, result.data, "write")
+    return result
 
 
 def _note_executor(turn: Turn, call: ToolCall, result: ToolResult) -> None:

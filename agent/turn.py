@@ -103,6 +103,7 @@ class Turn:
         self.amended: list[PendingAction] = []  # stored ones of which the person changes a detail
         self.untold: list[Outcome] = []  # outcomes that no sentence shown since has been about
         self.asked = False  # the reply ends with the runtime's question
+        self.unsettled: set[str] = set()  # keys of effects that run now
 
         self._seq = given.first_seq
         self._call_ids = 0
@@ -245,12 +246,7 @@ class Turn:
         if self._sealed:
             return
         self._sealed = True
-        answered = {m.call_id for m in self.work.messages if isinstance(m, ToolMessage)}
-        for message in tuple(self.work.messages):
-            for call in message.tool_calls if isinstance(message, AssistantMessage) else ():
-                if call.id not in answered:
-                    stopped = {"ok": False, "code": "stopped", "user_hint": "The turn ended before this call."}
-                    self.work.messages.append(ToolMessage(call.id, call.name, stopped, call.args, ok=False))
+        self.close_calls()
         self.record_own_text()
         self.work.text = self.text
         self.work.specialist = self.specialist
@@ -258,6 +254,15 @@ class Turn:
             provider = self.candidate.provider
             self.work.provider, self.work.model = provider.name, provider.model
             self.work.route, self.work.arm = self._plan.route, self.candidate.arm
+
+    def close_calls(self) -> None:
+        """Give every call a result that has none, since it will not be made any more."""
+        answered = {m.call_id for m in self.work.messages if isinstance(m, ToolMessage)}
+        for message in tuple(self.work.messages):
+            for call in message.tool_calls if isinstance(message, AssistantMessage) else ():
+                if call.id not in answered:
+                    stopped = {"ok": False, "code": "stopped", "user_hint": "The turn ended before this call."}
+                    self.work.messages.append(ToolMessage(call.id, call.name, stopped, call.args, ok=False))
 
     # --- what it knows
 

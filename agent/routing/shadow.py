@@ -19,7 +19,7 @@ import orjson
 from agent.definition import AgentDefinition
 from agent.events import ModelStarted, ReasoningDelta, TextDelta, ToolRequested, TurnCompleted, TurnEvent, TurnFailed
 from agent.graph import run_turn
-from agent.ports import Earlier, EffectKey, TurnInput, TurnWork
+from agent.ports import Earlier, EffectKey, Stop, TurnInput, TurnWork
 from agent.routing.failover import NotAdmitted
 from agent.routing.plan import Candidate, Gate, Plan, Purse
 from agent.routing.same_call import Things, differing
@@ -195,7 +195,7 @@ def rehearsal(turn: TurnInput) -> TurnInput:
     """
     nothing = _Nothing(turn.tools.clock.now())
     tools = replace(turn.tools, clock=nothing, state=ToolState(), pf360=None, callbacks=nothing, client=None)
-    return replace(turn, tools=tools, ledger=nothing, clients=None, first_seq=0)
+    return replace(turn, tools=tools, ledger=nothing, clients=None, first_seq=0, stop=Stop(), begun=())
 
 
 async def rehearse(
