@@ -24,6 +24,7 @@ from backend.api.views import (
     IdentityList,
     MessageList,
     MessageView,
+    TurnView,
 )
 from backend.conversations.answer import Answer, OpenQuestion, answer
 from backend.conversations.service import TurnRequest
@@ -52,9 +53,9 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def json(body: Any) -> Response:
+def json(body: Any, status: int = 200) -> Response:
     """Encode dataclasses, ids and times; asyncpg's own class of UUID is not known to orjson."""
-    return Response(orjson.dumps(body, default=str), media_type="application/json")
+    return Response(orjson.dumps(body, default=str), status, media_type="application/json")
 
 
 @router.post("/chat", response_model=Answer, tags=["chat"])
@@ -84,6 +85,14 @@ async def replay_turn(
     """The events of a turn above `after` (or the header `Last-Event-ID`), to its end, whether it runs or is over."""
     seen = after if after is not None else last_event_id
     return sse.response(await parts.service.attach(caller, turn_id), -1 if seen is None else seen)
+
+
+@router.post("/turns/{turn_id}/cancel", response_model=TurnView, responses={202: {"model": TurnView}}, tags=["chat"])
+async def cancel_turn(turn_id: UUID, caller: Caller, parts: Parts) -> Response:
+    """Stop a turn: 202 while it runs, its stream tells how it ends; 200 with how it ended, once it has. No body."""
+    standing = await parts.service.cancel(caller, turn_id)
+    view = TurnView(standing.conversation_id, turn_id, standing.state)  # type: ignore[arg-type]
+    return json(view, 200 if standing.has_ended else 202)
 
 
 @router.post("/chat/confirm", response_model=Answer, tags=["chat"])

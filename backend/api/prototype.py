@@ -14,6 +14,8 @@ from backend.api.chat import json, whole
 from backend.conversations.service import TurnRequest
 from backend.identity.principal import Principal
 
+STOPPED = "The reply was stopped."
+
 router = APIRouter(prefix="/api", tags=["prototype"])
 
 
@@ -37,7 +39,7 @@ async def chat(
     result = await whole(await parts.service.submit(caller, request))
     asks = bool(result.pending_actions)
     body: dict[str, Any] = {
-        "response": result.text,
+        "response": result.text or (STOPPED if result.status == "cancelled" else ""),
         "session_id": message.session_id,
         "intent": result.specialist,
         "metadata": {

@@ -35,6 +35,15 @@ class ConversationList:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnView:
+    """How a turn stands."""
+
+    session_id: UUID
+    turn_id: UUID
+    status: Literal["accepted", "running", "completed", "waiting", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
 class MessageView:
     """One message; `body` is the neutral transcript's form without a provider's private state."""
 

@@ -86,14 +86,10 @@ class Answer:
 class TurnDidNotComplete(OutcropError):
     """The turn ended with a typed error; carries its code, status and hint."""
 
-    def __init__(self, session_id: UUID, turn_id: UUID, failure: TurnFailed | TurnCancelled) -> None:
-        if isinstance(failure, TurnFailed):
-            super().__init__(failure.code, user_hint=failure.user_hint)
-            known = CLASSES.get(failure.code, OutcropError)
-            self.code, self.status, self.retryable = failure.code, known.status, failure.retryable
-        else:
-            super().__init__(failure.reason, user_hint="The reply was stopped.")
-            self.code, self.status, self.retryable = "turn_cancelled", 409, True
+    def __init__(self, session_id: UUID, turn_id: UUID, failure: TurnFailed) -> None:
+        super().__init__(failure.code, user_hint=failure.user_hint)
+        known = CLASSES.get(failure.code, OutcropError)
+        self.code, self.status, self.retryable = failure.code, known.status, failure.retryable
         self.session_id = session_id
         self.turn_id = turn_id
 
@@ -109,7 +105,7 @@ CLASSES = _all_below(OutcropError)
 
 
 def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Sequence[PendingAction]) -> Answer:
-    """Fold a turn that has ended, or waits for its client; `TurnDidNotComplete` when it failed or was cancelled."""
+    """Fold a turn that has ended, or waits for its client; `TurnDidNotComplete` when it failed."""
     result = Answer(session_id, turn_id)
     texts: list[str] = []
     calls: dict[str, CallMade] = {}
@@ -129,7 +125,10 @@ def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Se
                 result.status, result.specialist = end.status, end.specialist
                 result.text = end.text or "".join(texts)
                 result.usage, result.timings = end.usage, end.timings
-            case TurnFailed() | TurnCancelled() as failure:
+            case TurnCancelled() as end:
+                result.status, result.specialist, result.text = "cancelled", end.specialist, end.text
+                result.usage, result.timings = end.usage, end.timings
+            case TurnFailed() as failure:
                 raise TurnDidNotComplete(session_id, turn_id, failure)
     if not result.status:
         result.status, result.text = "waiting", "".join(texts)

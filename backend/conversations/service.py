@@ -22,7 +22,7 @@ import asyncpg
 import structlog
 
 from agent.errors import IdempotencyMismatch, NotFound, OutcropError, PendingSettled, StoreUnavailable
-from agent.events import FINAL, TurnCompleted, TurnEvent, TurnFailed
+from agent.events import FINAL, TurnCancelled, TurnCompleted, TurnEvent, TurnFailed
 from agent.ports import Decision, DirectCall, PendingAction, TurnInput, TurnWork
 from agent.transcript import AssistantMessage, Message, ToolMessage, UserMessage
 from backend.clock import ProductClock
@@ -35,7 +35,7 @@ from backend.records import conversations, turns
 from backend.records.database import Database, to_json_text
 from backend.records.ids import uuid7
 from backend.records.ledger import LeaseLost, TurnLedger
-from backend.records.turns import Accepted, Ending, Existing, Lease, NewTurn, TakenOver
+from backend.records.turns import Accepted, Ending, Existing, Lease, NewTurn, Standing, TakenOver
 from backend.sessions.store import Sessions
 from tools.contract import CallbackStore, JsonObject, ToolContext, ToolState
 
@@ -44,9 +44,11 @@ log = structlog.get_logger(__name__)
 # Conversations that a client names (by an idempotency key, or by a session id of its own) have ids derived from that.
 NAMED = UUID("6f1c1d0e-6c55-4d2b-8a35-6f7574637270")
 PUBLISH_EVERY_S = 0.040
+LISTEN_AGAIN_S = 5.0
 CLOSE_RETRIES_S = (0.1, 0.5, 2.0)
 MOST_TAKE_OVERS = 3
 LABELS = {True: "Confirm", False: "Decline"}
+INTERRUPTED = ("turn_interrupted", "I was interrupted and could not finish that.", True)
 UNSTORABLE = (OutcropError.code, OutcropError.user_hint, False)
 # What a failed turn has to say, by how its effects stand; the failure's own hint knows nothing of them.
 UNCLEAR_HINT = (
@@ -155,6 +157,8 @@ class ConversationService:
         self._running: dict[UUID, tuple[RunningTurn, asyncio.Task[None]]] = {}
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._look_now = asyncio.Event()  # the leases' rows may tell something new
         self._stopping = False
         self._drained = False  # nobody waits for running turns any more
 
@@ -165,6 +169,7 @@ class ConversationService:
         if alone:
             await turns.expire_all_leases(self._db)
         self._reaper = asyncio.create_task(self._keep_leases())
+        self._listener = asyncio.create_task(self._hear_of_stops())
 
     async def stop(self, drain_s: float) -> None:
         """Take no more turns, let running ones finish for `drain_s`, hand the rest over."""
@@ -176,7 +181,8 @@ class ConversationService:
         self._drained = True
         # Of now: a turn may have begun while its message was being accepted.
         tasks = [task for _, task in self._running.values()]
-        leftover = [task for task in (*tasks, self._reaper, *self._side_tasks) if task and not task.done()]
+        beside = (self._reaper, self._listener, *self._side_tasks)
+        leftover = [task for task in (*tasks, *beside) if task and not task.done()]
         for task in leftover:
             task.cancel()
         await asyncio.gather(*leftover, return_exceptions=True)
@@ -265,6 +271,21 @@ class ConversationService:
         """
         return await self.attach(caller, await self._clients.answer(caller, conversation_id, action_id, result))
 
+    async def cancel(self, caller: Principal, turn_id: UUID) -> Standing:
+        """Ask that a turn of this caller ends now, wherever it runs; how it stands. Asked again, it is asked once.
+
+        Raises:
+            NotFound: no such turn of this caller.
+        """
+        standing = await turns.request_stop(self._db, caller, turn_id)
+        if standing.has_ended:
+            return standing
+        if entry := self._running.get(turn_id):
+            entry[0].stop.ask()
+        else:
+            await self._sessions.announce_stop(turn_id)
+        return standing
+
     async def attach(self, caller: Principal, turn_id: UUID) -> Turn:
         """A turn of this caller, running or ended; `NotFound` otherwise."""
         if entry := self._running.get(turn_id):
@@ -310,7 +331,7 @@ class ConversationService:
 
     # --- running --------------------------------------------------------------------------------------------------
 
-    def _launch(self, start: _Start, earlier: bytes = b"") -> RunningTurn:
+    def _launch(self, start: _Start, earlier: bytes = b"", *, stop: bool = False) -> RunningTurn:
         turn_id = start.lease.turn_id
         running = RunningTurn(
             turn_id,
@@ -321,6 +342,8 @@ class ConversationService:
             max_followers=self._limits.followers_per_turn,
             elsewhere=lambda: DistantTurn(turn_id, start.conversation_id, start.caller, self._db, self._sessions),
         )
+        if stop:
+            running.stop.ask()
         task = asyncio.create_task(self._run(running, start))
         self._running[turn_id] = (running, task)
         # A turn that is over before the first batch is due never bothers Redis: its events are in its row.
@@ -333,7 +356,7 @@ class ConversationService:
         work = TurnWork()
         ledger = TurnLedger(self._db, start.caller, start.conversation_id, start.lease)
         try:
-            final = await _truthful(await self._answer(running, start, work, ledger), ledger)
+            final = await _truthful(await self._answer(running, start, work, ledger), running, ledger)
             try:
                 await self._close(running, start, work, final)
             except (TypeError, ValueError, asyncpg.DataError) as error:
@@ -355,7 +378,7 @@ class ConversationService:
         """Publish every event but the final one, which is returned: it may be seen only after the commit."""
         try:
             if start.lease.fence > MOST_TAKE_OVERS:
-                return _failed(running, "turn_interrupted", "I was interrupted and could not finish that.", True)
+                return _failed(running, *INTERRUPTED)
             return await self._think(running, start, work, ledger)
         except LeaseLost:
             raise
@@ -388,6 +411,8 @@ class ConversationService:
             clients=self._clients.of(caller, start.lease),
             first_seq=running.next_seq,
             subject=caller.subject,
+            stop=running.stop,
+            begun=await ledger.begun() if start.lease.fence > 1 else (),
         )
         final: TurnEvent | None = None
         async for event in self._run_turn(turn, work):
@@ -426,10 +451,11 @@ class ConversationService:
         state, error_code = "cancelled", None
         if isinstance(final, TurnCompleted):
             state = final.status
-            timings = {"total_ms": total_ms, "model_ms": round(work.model_ms, 2), "tools_ms": round(work.tools_ms, 2)}
-            final = replace(final, timings={**timings, **final.timings})
         elif isinstance(final, TurnFailed):
             state, error_code = "failed", final.code
+        if isinstance(final, TurnCompleted | TurnCancelled):
+            timings = {"total_ms": total_ms, "model_ms": round(work.model_ms, 2), "tools_ms": round(work.tools_ms, 2)}
+            final = replace(final, timings={**timings, **final.timings})
         if state != "completed":
             work.messages = answered(work.messages)
         shown = frame(final)
@@ -498,18 +524,34 @@ class ConversationService:
                 log.warning("leases_not_kept", error=repr(error))
             except Exception:  # outermost loop: one row that cannot be read must not end the care of all leases
                 log.exception("lease_keeper_stumbled")
-            await asyncio.sleep(self._limits.lease_s / 3)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.lease_s / 3):
+                    await self._look_now.wait()
+            self._look_now.clear()
+
+    async def _hear_of_stops(self) -> None:
+        """Look at once when a turn of ours is to be stopped; without Redis, the next look at its row finds it."""
+        while not self._drained:
+            async for turn_id in self._sessions.stops():
+                if turn_id in self._running:
+                    self._look_now.set()
+                if self._drained:
+                    return
+            await asyncio.sleep(LISTEN_AGAIN_S)
 
     async def _renew(self) -> None:
         if not self._running:
             return
         ours = set(self._running)
         held = await turns.renew(self._db, self._owner, ours, self._limits.lease_s)
-        for turn_id in ours - held:
+        for turn_id in ours - set(held):
             # Ended in this moment, or taken over while we were stalled: in both cases there is nothing to do here.
             if (entry := self._running.get(turn_id)) and not entry[0].closing:
                 log.warning("lease_lost", turn_id=str(turn_id))
                 entry[1].cancel()
+        for turn_id in (each for each, stop_requested in held.items() if stop_requested):
+            if entry := self._running.get(turn_id):
+                entry[0].stop.ask()
 
     async def _take_over(self) -> None:
         room = self._limits.running_turns - len(self._running)
@@ -517,7 +559,8 @@ class ConversationService:
             return
         for found in await turns.take_over(self._db, self._owner, self._limits.lease_s, min(room, 10)):
             log.warning("turn_taken_over", turn_id=str(found.lease.turn_id), attempt=found.lease.fence)
-            self._launch(_restart(found), await self._sessions.published(found.caller.tenant, found.lease.turn_id))
+            earlier = await self._sessions.published(found.caller.tenant, found.lease.turn_id)
+            self._launch(_restart(found), earlier, stop=found.stop_requested)
 
 
 def named(caller: Principal, name: str) -> UUID:
@@ -572,11 +615,18 @@ def _failed(running: RunningTurn, code: str, user_hint: str, retryable: bool) ->
     )
 
 
-async def _truthful(final: TurnEvent, ledger: TurnLedger) -> TurnEvent:
-    """The final event; that of a failure tells how the turn's effects stand, and invites nobody to repeat them."""
-    if not isinstance(final, TurnFailed):
+async def _truthful(final: TurnEvent, running: RunningTurn, ledger: TurnLedger) -> TurnEvent:
+    """The final event; that of a failure tells how the turn's effects stand, and invites nobody to repeat them.
+
+    A turn is stopped only where it did nothing: should the ledger know of anything, that has to be told.
+    """
+    if not isinstance(final, TurnFailed | TurnCancelled):
         return final
     outcomes = await ledger.outcomes()
+    if isinstance(final, TurnCancelled):
+        if not outcomes - {"error"}:
+            return final
+        final = _failed(running, *INTERRUPTED)
     if outcomes & {"intended", "unknown"}:
         return replace(final, user_hint=UNCLEAR_HINT, retryable=False)
     if "ok" in outcomes:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from agent.errors import OutcropError
 from agent.events import ClientActionRequired, ModelStarted, TurnEvent, TurnStarted, Usage
-from agent.ports import PendingAction
+from agent.ports import PendingAction, Stop
 from backend.conversations.answer import awaited
 from backend.conversations.frames import Frame, frame, unpack
 from backend.identity.principal import Principal
@@ -83,6 +83,7 @@ class RunningTurn(Turn):
         self.ended = asyncio.Event()  # no more frames from here
         self.closing = False  # its closing transaction is under way
         self.open_questions: Sequence[PendingAction] = ()
+        self.stop = Stop()
         self._halted = asyncio.Event()  # it has ended, or may wait for its client
         self._followers: set[asyncio.Event] = set()
         self._waking: asyncio.TimerHandle | None = None

@@ -83,6 +83,25 @@ class TurnLedger:
             return Earlier("intended", age_s=row["age_s"] if row else 0.0)
         return Earlier("settled", ToolResult(row["status"], orjson.loads(row["result"]), row["upstream_status"]))
 
+    async def begun(self) -> tuple[EffectKey, ...]:
+        """The effects that attempts of this turn have begun so far, in their order."""
+        rows = await self.db.rows(
+            """SELECT effect_key, tool, args, call_id, basis, pending_id FROM tool_calls
+               WHERE turn_id = $1 AND effect_key IS NOT NULL ORDER BY started_at, id""",
+            self.lease.turn_id,
+        )
+        return tuple(
+            EffectKey(
+                key=row["effect_key"],
+                tool=row["tool"],
+                args=orjson.loads(row["args"]),
+                call_id=row["call_id"],
+                basis=row["basis"],
+                pending_id=row["pending_id"],
+            )
+            for row in rows
+        )
+
     async def settle(self, effect: EffectKey, result: ToolResult) -> None:
         """Commit the outcome, with patience for a database that is being restarted.
 

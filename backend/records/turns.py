@@ -86,6 +86,20 @@ class TakenOver:
     decision: Decision | None
     call: DirectCall | None
     pending: tuple[PendingAction, ...]
+    stop_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a turn stands: its state, one of those that the schema allows."""
+
+    conversation_id: UUID
+    state: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self.state not in ("accepted", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +215,40 @@ async def by_idempotency_key(
     return Existing(row["id"], row["conversation_id"], row["state"], row["request_hash"]) if row else None
 
 
-async def renew(db: Database, owner: str, turn_ids: Iterable[UUID], lease_s: float) -> set[UUID]:
-    """Extend the leases of these turns; those that this process still holds."""
+async def renew(db: Database, owner: str, turn_ids: Iterable[UUID], lease_s: float) -> dict[UUID, bool]:
+    """Extend the leases of these turns; those that this process still holds, and whether they shall be stopped."""
     rows = await db.rows(
         """UPDATE turns SET lease_expires_at = now() + make_interval(secs => $3)
-           WHERE id = ANY($2::uuid[]) AND lease_owner = $1 AND state IN ('accepted', 'running') RETURNING id""",
+           WHERE id = ANY($2::uuid[]) AND lease_owner = $1 AND state IN ('accepted', 'running')
+           RETURNING id, cancel_requested_at IS NOT NULL AS stop_requested""",
         owner,
         list(turn_ids),
         lease_s,
     )
-    return {row["id"] for row in rows}
+    return {row["id"]: row["stop_requested"] for row in rows}
+
+
+async def request_stop(db: Database, caller: Principal, turn_id: UUID) -> Standing:
+    """Put on record that a turn of the caller shall end; how it stands. Changes nothing once it has ended.
+
+    Raises:
+        NotFound: no such turn of this caller.
+    """
+    row = await db.row(
+        f"""WITH t AS (
+                SELECT t.id, t.conversation_id, t.state FROM turns t JOIN conversations c ON c.id = t.conversation_id
+                WHERE {THEIRS} AND t.id = $3 FOR UPDATE OF t
+            ), u AS (
+                UPDATE turns SET cancel_requested_at = now() FROM t
+                WHERE turns.id = t.id AND t.state IN ('accepted', 'running') AND turns.cancel_requested_at IS NULL
+            )
+            SELECT conversation_id, state FROM t""",
+        *scope(caller),
+        turn_id,
+    )
+    if row is None:
+        raise NotFound(f"no turn {turn_id}")
+    return Standing(row["conversation_id"], row["state"])
 
 
 async def release(db: Database, lease: Lease) -> None:
@@ -257,6 +295,7 @@ async def take_over(db: Database, owner: str, lease_s: float, limit: int) -> lis
             else None,
             call=direct_call(row["call"]),
             pending=pending_actions(row["pending"]),
+            stop_requested=row["cancel_requested_at"] is not None,
         )
         for row in rows
     ]

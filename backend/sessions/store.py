@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 TIMEOUT_S = 2.0
 EVENTS_KEPT_S = 600
 EVENT_BATCHES_KEPT = 4096
+STOPS = "outcrop:stops"
 LOST = (RedisError, OSError, TimeoutError)
 
 
@@ -112,6 +113,24 @@ class Sessions:
                 for entry_id, fields in entries:
                     last = entry_id
                     yield fields[b"e"]
+
+    async def announce_stop(self, turn_id: UUID) -> None:
+        """Let whoever runs this turn know that it is to be stopped. Its row says so too, and is what counts."""
+        try:
+            await self._redis.publish(STOPS, turn_id.bytes)
+        except LOST as error:
+            self._lost("announce_stop", error)
+
+    async def stops(self, wait_s: float = 1.0) -> AsyncIterator[UUID | None]:
+        """Turns that are to be stopped, of all replicas; None after `wait_s` seconds without. Ends without Redis."""
+        try:
+            async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(STOPS)
+                while True:
+                    message = await channel.get_message(timeout=wait_s)
+                    yield UUID(bytes=message["data"]) if message else None
+        except (*LOST, ValueError) as error:
+            self._lost("stops", error)
 
     def _lost(self, what: str, error: Exception) -> None:
         self.degraded = True

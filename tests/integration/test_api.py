@@ -252,6 +252,7 @@ async def test_a_stranger_finds_nothing(client: httpx.AsyncClient) -> None:
             "/api/v1/chat/client-actions",
             {"session_id": session, "action_id": pending, "result": {"ok": True}},
         ),
+        "/api/v1/turns/{turn_id}/cancel": ("POST", f"/api/v1/turns/{turn}/cancel", {}),
         "/api/v1/turns/{turn_id}/events": ("GET", f"/api/v1/turns/{turn}/events", None),
         "/api/v1/sessions/{session_id}": ("GET", f"/api/v1/sessions/{session}", None),
         "/api/v1/sessions/{session_id}/messages": ("GET", f"/api/v1/sessions/{session}/messages", None),

@@ -205,8 +205,8 @@ async def test_a_lost_lease_can_close_nothing_and_start_no_effect(db: Database) 
         await old.intend(effect)
     new = TurnLedger(db, ALICE, first.conversation_id, found.lease)
     assert await new.intend(effect) is None
-    assert await turns.renew(db, "second", [first.turn_id], 30.0) == {first.turn_id}
-    assert await turns.renew(db, "first", [first.turn_id], 30.0) == set()
+    assert await turns.renew(db, "second", [first.turn_id], 30.0) == {first.turn_id: False}
+    assert await turns.renew(db, "first", [first.turn_id], 30.0) == {}
 
 
 async def test_the_ledger_knows_what_was_intended_and_what_was_done(db: Database) -> None:
