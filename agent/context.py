@@ -145,5 +145,5 @@ def _tokens(text: str) -> int:
     return int(plain / ASCII_CHARS + (len(text) - plain - dense) / OTHER_CHARS + dense / CJK_CHARS)
 
 
-_SIZES: ByObject[Message, int] = ByObject(_size, kept=8_192)
+_SIZES: ByObject[Message, int] = ByObject(_size, kept=8_192, weigh=int, most=8_000_000)
 _TOOL_SIZES: ByObject[ToolSpec, int] = ByObject(_tool_size, kept=1_024)

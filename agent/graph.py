@@ -22,7 +22,7 @@ from langgraph.types import Command
 
 from agent.confirmation import Verdict, VerdictKind, judge
 from agent.definition import AgentDefinition
-from agent.errors import ModelError, OutcropError, PendingSettled, TurnLimit
+from agent.errors import BudgetSpent, ModelError, OutcropError, PendingSettled, TurnLimit
 from agent.events import ConfirmationRequired, TurnCancelled, TurnCompleted, TurnEvent, TurnFailed, TurnStarted
 from agent.guards import Rules
 from agent.model_call import Step, call_model, finish_text
@@ -228,7 +228,7 @@ async def think(state: State) -> Command[str]:
         return Command(goto="close")
     try:
         step = await call_model(turn, rules)
-    except ModelError as error:
+    except (ModelError, BudgetSpent) as error:
         if not turn.outcomes:
             raise
         # Something was done in this turn: that has to be told, model or no model.
@@ -242,10 +242,10 @@ async def think(state: State) -> Command[str]:
         turn.record_step(tuple(proposal.call for proposal in step.calls), step.state)
         return Command(goto="act")
     finish_text(turn, step, with_questions=not _will_ask(turn))
-    return _conclude(turn, step)
+    return _conclude(turn, rules, step)
 
 
-def _conclude(turn: Turn, step: Step) -> Command[str]:
+def _conclude(turn: Turn, rules: Rules, step: Step) -> Command[str]:
     """After a message without calls: done, a second try, or a plain sentence instead."""
     fault: str | None = step.withheld[0].fault if step.withheld else None
     if fault is None and not turn.segment and not turn.untold and not _will_ask(turn):
@@ -258,6 +258,9 @@ def _conclude(turn: Turn, step: Step) -> Command[str]:
         )
         return Command(goto="think")
     if turn.untold and (fault is not None or not turn.segment):
+        tell_outcomes(turn)
+    elif turn.took_back and (owed := [outcome for outcome in turn.untold if outcome.tool not in rules.claimed]):
+        turn.untold = owed  # whoever spoke of it was taken back, and who took over does not
         tell_outcomes(turn)
     elif fault is not None and not _will_ask(turn):
         turn.say(turn.wording.phrase({"claim": "nothing_executed", "empty": "no_answer"}.get(fault, "withheld")))

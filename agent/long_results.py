@@ -64,7 +64,7 @@ def read_on(messages: Iterable[Message], args: JsonObject, limit: int) -> ToolRe
     handle, start = args.get("handle"), args.get("start")
     if not isinstance(handle, str):
         raise _faulty("handle", "is missing; give the `handle` of the result, a text")
-    if isinstance(start, str) and start.isdecimal():
+    if isinstance(start, str) and start.isdecimal() and len(start) <= 9:
         start = int(start)
     if not isinstance(start, int) or isinstance(start, bool) or start < 0:
         raise _faulty("start", "give the `next_start` of what was shown, a whole number")
@@ -119,4 +119,6 @@ def _json(node: object) -> str:
     return orjson.dumps(node).decode()
 
 
-_CUTS: ByObject[ToolMessage, ToolMessage] = ByObject(_shortened, kept=512)
+_CUTS: ByObject[ToolMessage, ToolMessage] = ByObject(
+    _shortened, kept=512, weigh=lambda message: len(result_text(message.result)), most=8_000_000
+)

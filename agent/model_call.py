@@ -13,12 +13,20 @@ from typing import Literal, cast
 import orjson
 
 from agent.context import ASCII_CHARS, expected, fit
-from agent.errors import ModelBusy, ModelError, ModelMisbehaved, ModelTimeout, ModelUnavailable
+from agent.errors import (
+    ModelBusy,
+    ModelError,
+    ModelMisbehaved,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+    OutcropError,
+)
 from agent.events import Citation, ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
 from agent.pending import facts_of
 from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Reasoning, Searched, Text, Tokens, TurnFacts
-from agent.routing.failover import Next, NotAdmitted, NotAsked, Tried, following
+from agent.routing.failover import Next, NotAdmitted, NotAsked, OutOfTime, Tried, following
 from agent.routing.plan import Candidate, ErrorClass, ModelCall, Refusal, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
 from agent.turn import Mark, Turn
@@ -26,6 +34,11 @@ from tools.breaker import Breaker, BreakerOpen
 
 # A message longer than this is a model that does not stop.
 MAX_REPLY_CHARS = 12_000
+MAX_THOUGHT_CHARS = 200_000
+# While somebody could take over, a call may use this share of the turn's time.
+SHARE_OF_TIME = 2 / 3
+# Who had less time than this cannot be blamed for using it up.
+FAIR_S = 20.0
 # More calls in one message are no plan.
 MAX_CALLS = 16
 MAX_NAME = 100
@@ -38,6 +51,7 @@ class Step:
 
     calls: list[Call] = field(default_factory=list)
     state: JsonObject | None = None
+    specialist: str | None = None
     tail: list[str] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
 
@@ -60,6 +74,7 @@ class _Attempt:
     tokens: Tokens | None = None
     step: Step = field(default_factory=Step)
     aside: Aside | None = None
+    thought: int = 0  # characters
 
 
 async def call_model(turn: Turn, rules: Rules) -> Step:
@@ -104,6 +119,7 @@ async def ask_aside(turn: Turn, request: ModelRequest) -> str:
 async def _go_on(turn: Turn, mark: Mark, error: ModelError, then: Next) -> None:
     """Prepare the next try, and tell whoever follows when it is another model's or begins the message anew."""
     restarts, changes = turn.void(mark), then.candidate is not turn.candidate
+    turn.took_back |= restarts
     of, to = turn.provider.name, then.candidate.provider.name
     turn.note("model_retried", of=of, to=to, code=error.code, reason=str(error)[:300])
     turn.candidate = then.candidate
@@ -142,6 +158,8 @@ async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | Non
             await _stream(turn, rules, attempt, request)
         _observe(turn, attempt, tried, "ok")
         return attempt.step
+    except OutOfTime:
+        raise
     except ModelError as error:
         refused = _refusal(error, candidate)
         if not refused and isinstance(error, ModelBusy) and candidate.gate is not None:
@@ -160,40 +178,60 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
     guard = StreamGuard(rules, turn.text) if rules else None
     take = partial(_take, turn, attempt, guard) if guard else partial(_take_aside, turn, attempt)
     now = asyncio.get_running_loop().time()
-    remaining_s = max(turn.remaining_s, 0.1)
-    silent_s = min(remaining_s, attempt.candidate.first_token_s or remaining_s)
-    stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=remaining_s))
+    whole_s = _time_for(turn, attempt.candidate)
+    silent_s = min(whole_s, attempt.candidate.first_token_s or whole_s)
+    stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=whole_s))
+    ended = waited = False
     try:
         async with asyncio.timeout(silent_s) as patience, aclosing(stream) as chunks:
             async for chunk in chunks:
                 if attempt.first_token_s is None and not isinstance(chunk, Tokens | Note):
                     attempt.first_token_s = time.perf_counter() - attempt.began
-                    patience.reschedule(now + remaining_s)
+                    patience.reschedule(now + whole_s)
                 take(chunk)
+        ended = True
     except TimeoutError as error:
+        waited = True
         silent = attempt.first_token_s is None
-        raise ModelTimeout("no answer in time" if silent else "the answer did not end in time") from error
+        said = "no answer in time" if silent else "the answer did not end in time"
+        kind = OutOfTime if whole_s < FAIR_S and not (silent and silent_s < whole_s) else ModelTimeout
+        raise kind(said) from error
     except provider.raises as error:
         raise provider.classify(error) from error
-    except asyncio.CancelledError:
-        _count_unfinished(turn, attempt, request, guard)
+    except OutcropError:
         raise
+    except asyncio.CancelledError:
+        waited = True
+        raise
+    except Exception as error:  # of a wire, over an answer that no server should give: another model may do better
+        raise ModelMisbehaved(f"the answer has no form that can be read: {error!r}") from error
     finally:
         turn.work.model_ms += (time.perf_counter() - attempt.began) * 1000
+        if not ended and (waited or attempt.first_token_s is not None):
+            _count_unfinished(turn, attempt, request, guard)
     if guard is None:
         return
     turn.say(guard.finish())
+    if step.specialist:
+        turn.specialist = step.specialist
     step.tail, step.withheld = guard.tail, guard.withheld
     step.calls += [Call(ToolCall("", name, args)) for name, args in guard.calls]
     step.calls = _with_ids(turn, step.calls)
     _note_guard(turn, guard)
 
 
+def _time_for(turn: Turn, candidate: Candidate) -> float:
+    """Seconds for one call: what is left of the turn, or a part of it while somebody could take over."""
+    remaining_s = max(turn.remaining_s, 0.1)
+    return remaining_s if turn.plan.is_last(candidate) else max(remaining_s * SHARE_OF_TIME, 0.1)
+
+
 @asynccontextmanager
 async def _guarded(breaker: Breaker) -> AsyncIterator[None]:
     """Behind the provider's breaker: silence and faults count against it, a refusal is an answer."""
     try:
-        async with breaker.guard((ModelUnavailable, ModelTimeout), answers=ModelError):
+        answers = (ModelRejected, ModelBusy, ModelMisbehaved)
+        async with breaker.guard((ModelUnavailable, ModelTimeout), answers=answers):
             yield
     except BreakerOpen as error:
         raise NotAsked(f"{breaker.name} failed repeatedly and is left alone for a while") from error
@@ -276,15 +314,18 @@ def _take(turn: Turn, attempt: _Attempt, guard: StreamGuard, chunk: Chunk) -> No
         if len(step.calls) > MAX_CALLS:
             raise ModelMisbehaved(f"more than {MAX_CALLS} calls in one message")
     elif isinstance(chunk, Reasoning):
+        attempt.thought += len(chunk.text)
+        if attempt.thought > MAX_THOUGHT_CHARS:
+            raise ModelMisbehaved("the model does not stop thinking")
         turn.emit(ReasoningDelta, text=chunk.text.replace("\0", ""))
     elif isinstance(chunk, Tokens):
         attempt.tokens = chunk
         _count(turn, chunk, attempt.candidate.price.of(chunk))
     elif isinstance(chunk, Note):
         step.state = chunk.state if chunk.state is not None else step.state
-        if chunk.specialist:
-            turn.specialist = chunk.specialist
+        step.specialist = chunk.specialist or step.specialist
     elif isinstance(chunk, Cited):
+        turn.cited += 1
         turn.emit(
             Citation,
             document_id=chunk.document_id,

@@ -53,6 +53,7 @@ class Mark:
     segment: int
     at_paragraph: bool
     blanks: str
+    cited: int
 
 
 class Turn:
@@ -99,6 +100,8 @@ class Turn:
         self.correction: str | None = None
         self.corrected = False  # one re-ask a turn
         self.usage_estimated = False
+        self.cited = 0
+        self.took_back = False  # a text that may have told outcomes was taken back
         self.is_degraded = False  # no model answers any more: the planner does
         self.amended: list[PendingAction] = []  # stored ones of which the person changes a detail
         self.untold: list[Outcome] = []  # outcomes that no sentence shown since has been about
@@ -141,13 +144,13 @@ class Turn:
 
     def mark(self) -> Mark:
         """Where the reply stands now; see `void`."""
-        return Mark(len(self._shown), len(self._segment), self._at_paragraph, self._blanks)
+        return Mark(len(self._shown), len(self._segment), self._at_paragraph, self._blanks, self.cited)
 
     def void(self, mark: Mark) -> bool:
         """Take back what was said since; False when nothing was. Whoever follows the turn has to be told."""
-        said = len(self._shown) > mark.shown
+        said = len(self._shown) > mark.shown or self.cited > mark.cited
         del self._shown[mark.shown :], self._segment[mark.segment :]
-        self._at_paragraph, self._blanks = mark.at_paragraph, mark.blanks
+        self._at_paragraph, self._blanks, self.cited = mark.at_paragraph, mark.blanks, mark.cited
         return said
 
     def say_paragraph(self, text: str) -> None:

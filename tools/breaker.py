@@ -142,6 +142,13 @@ class Breaker:
         """`closed`, `open` or `half-open`."""
         return str(self._storage.state)
 
+    @property
+    def refuses(self) -> bool:
+        """Whether a call made now would not be sent: it is too early to probe, or another call probes."""
+        if self._storage.state == CLOSED:
+            return False
+        return self._probing or self._elsewhere or time.monotonic() < self._retry_at
+
     def snapshot(self) -> Snapshot:
         """How things stand, as far as this process knows."""
         waits_s = 0.0 if self.state == CLOSED else max(0.0, self._retry_at - time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from agent.by_object import ByObject
 from agent.dates import say_date, say_time
 from agent.providers.base import ModelRequest, TurnFacts
 from agent.transcript import JsonObject
@@ -65,25 +66,9 @@ def result_text(result: JsonObject) -> str:
     return _DATA.of(result)
 
 
-class _Data:
-    """Results as delimited data; no text inside can end the delimiter, for "<" is escaped as JSON allows.
-
-    Made once for each result object: every call of every later turn shows the same ones again, and none is changed.
-    """
-
-    def __init__(self, kept: int = 1024) -> None:
-        self._kept = kept
-        self._known: dict[int, tuple[JsonObject, str]] = {}
-
-    def of(self, result: JsonObject) -> str:
-        known = self._known.get(id(result))
-        if known is not None and known[0] is result:
-            return known[1]
-        text = f"<data>{orjson.dumps(result).decode().replace('<', chr(92) + 'u003c')}</data>"
-        if len(self._known) >= self._kept:
-            self._known.clear()
-        self._known[id(result)] = (result, text)
-        return text
+def _delimited(result: JsonObject) -> str:
+    """No text inside can end the delimiter, for "<" is escaped as JSON allows."""
+    return f"<data>{orjson.dumps(result).decode().replace('<', chr(92) + 'u003c')}</data>"
 
 
-_DATA = _Data()
+_DATA: ByObject[JsonObject, str] = ByObject(_delimited, kept=1_024, weigh=len, most=32_000_000)

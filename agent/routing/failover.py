@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from agent.errors import ContextExceeded, HistoryRejected, ModelBusy, ModelError, ModelUnavailable
+from agent.errors import ContextExceeded, HistoryRejected, ModelBusy, ModelError, ModelTimeout, ModelUnavailable
 from agent.routing.plan import Candidate, Plan, error_class
 
-RETRY_AFTER_LIMIT_S = 5.0
+LONGEST_PAUSE_S = 5.0  # a person is better told than kept waiting longer
 PAUSE_S = (0.1, 0.5)
 
 
@@ -18,6 +18,14 @@ class NotAsked(ModelUnavailable):
 
 class NotAdmitted(ModelBusy):
     """Not sent: as much is asked of this provider as it may be."""
+
+
+class OutOfTime(ModelError):
+    """The turn had too little time left for an answer. Says nothing of the provider, so nothing counts it."""
+
+    code = ModelTimeout.code
+    status = ModelTimeout.status
+    retryable = True
 
 
 @dataclass(slots=True)
@@ -56,10 +64,10 @@ def following(plan: Plan, current: Candidate, error: ModelError, tried: Tried, r
     if plan.degraded is not None and plan.is_down:
         return _taking_over(plan.degraded, current, tried)
     may_pass = isinstance(error, ModelBusy | ModelUnavailable) and not isinstance(error, NotAsked | NotAdmitted)
-    if may_pass and not tried.again:
+    wait_s = _pause_s(error)
+    if may_pass and not tried.again and wait_s <= min(LONGEST_PAUSE_S, remaining_s / 2):
         tried.again = True
-        wait_s = _pause_s(error)
-        return Next(current, wait_s) if wait_s <= remaining_s / 2 else None
+        return Next(current, wait_s)
     return None
 
 
@@ -70,4 +78,4 @@ def _taking_over(candidate: Candidate, current: Candidate, tried: Tried) -> Next
 
 def _pause_s(error: ModelError) -> float:
     asked = error.retry_after_s if isinstance(error, ModelBusy) else None
-    return min(asked or random.uniform(*PAUSE_S), RETRY_AFTER_LIMIT_S)
+    return asked or random.uniform(*PAUSE_S)

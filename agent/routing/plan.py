@@ -27,7 +27,7 @@ def error_class(error: ModelError) -> ErrorClass:
     match error:
         case ModelBusy():
             return "throttle"
-        case ModelTimeout():
+        case ModelTimeout() | ModelError(code=ModelTimeout.code):
             return "timeout"
         case ContextExceeded():
             return "context"
@@ -48,15 +48,16 @@ class Price:
     cache_write_usd: float | None = None
 
     def of(self, tokens: Tokens) -> float:
-        """What a call cost, in US dollars."""
+        """What a call cost, in US dollars; never less than nothing."""
         read, write = tokens.cache_read_tokens, tokens.cache_write_tokens
         plain = max(0, tokens.input_tokens - read - write)
-        return (
+        usd = (
             plain * self.input_usd
             + read * (self.input_usd if self.cache_read_usd is None else self.cache_read_usd)
             + write * (self.input_usd if self.cache_write_usd is None else self.cache_write_usd)
             + tokens.output_tokens * self.output_usd
         ) / 1e6
+        return max(0.0, usd)
 
 
 class Gate(Protocol):
@@ -97,8 +98,8 @@ class Candidate:
 
     @property
     def is_open(self) -> bool:
-        """Whether its circuit is open: it would not be asked."""
-        return self.breaker is not None and self.breaker.state == "open"
+        """Whether its circuit would refuse a call now. One that is due for a probe would not."""
+        return self.breaker is not None and self.breaker.refuses
 
     @property
     def is_left_alone(self) -> bool:
@@ -146,6 +147,13 @@ class Plan:
             if error in candidate.takes_over and not candidate.is_open:
                 return index
         return None
+
+    def is_last(self, candidate: Candidate) -> bool:
+        """Whether nobody would take over if it were silent for too long."""
+        if candidate.arm == "degraded":
+            return True
+        position = next(n for n, each in enumerate(self.candidates) if each is candidate)
+        return self.after(position, "timeout") is None
 
     @property
     def in_canary(self) -> bool:

@@ -305,3 +305,123 @@ async def test_money_is_set_aside_before_a_call_and_settled_after_it() -> None:
     assert isinstance(events[-1], TurnFailed)
     assert events[-1].code == "budget_spent"
     assert len(wire.requests) == 1
+
+
+async def test_a_fallback_is_asked_again_when_its_circuit_is_due() -> None:
+    """It was passed by while it failed; nobody else would ever find out that it is well again."""
+    first, _ = model("a", [ModelTimeout("silent")])
+    second, wire = model("b", [ModelUnavailable("503")], [ModelUnavailable("503")], HELLO)
+    assert first.breaker is not None
+    second = replace(second, breaker=Breaker("model:b", fail_max=1, reset_s=0.02))
+    plan = Plan((first, second))
+    assert isinstance((await turn(plan))[-1], TurnFailed)
+    assert second.is_open
+    async with asyncio.timeout(5):
+        while not isinstance((await turn(plan))[-1], TurnCompleted):
+            await asyncio.sleep(0.01)
+    assert len(wire.requests) >= 3
+
+
+async def test_while_one_call_probes_the_planner_answers_the_others() -> None:
+    """The one that probes may hang for a minute."""
+    silent = Silent()
+    provider = Provider("a", "a-1", silent, lambda request: request, lambda error: ModelError(str(error)))
+    first = Candidate(provider, breaker=Breaker("model:a", fail_max=1, reset_s=0.01))
+    planner, _ = model("offline", HELLO)
+    plan = Plan((first,), degraded=replace(planner, arm="degraded", breaker=None))
+    await turn(Plan((replace(first, first_token_s=0.02),)))
+    async with asyncio.timeout(5):
+        while first.is_open:
+            await asyncio.sleep(0.005)
+    probing = asyncio.create_task(turn(plan))
+    async with asyncio.timeout(5):
+        while not first.is_open:
+            await asyncio.sleep(0.005)
+    assert (await turn(plan))[-1].text.endswith("Good day to you.")  # type: ignore[union-attr]
+    probing.cancel()
+    await asyncio.wait({probing})
+
+
+@pytest.mark.parametrize("end", [ModelUnavailable("gone"), ModelMisbehaved("no end")])
+async def test_what_a_failed_call_has_written_is_paid_for(end: ModelError) -> None:
+    """The provider bills it; so does the budget."""
+    first, _ = model("a", [*says("word " * 500), end], max_output_tokens=1_000)
+    book, work = Book(1_000.0), TurnWork()
+    await turn(Plan((replace(first, price=Price(0.0, 1_000.0)),), purse=book), work=work)
+    assert all(0.5 < spent < 1.0 for _, spent in book.entries)
+    assert work.cost_usd == pytest.approx(sum(spent for _, spent in book.entries))
+    assert work.output_tokens > 500
+
+
+async def test_what_was_done_is_told_though_who_took_over_speaks_of_other_things() -> None:
+    """The model that had told it was taken back."""
+    note = "Please ring the side door bell"
+    first, _ = model(
+        "a",
+        [calls("add_note", project_id="410001", note_text=note)],
+        [*says("I have added your note. It will be read. "), ModelUnavailable("gone")],
+    )
+    second, _ = model("b", says("Is there anything else I can do for you?"))
+    world, work = World(), TurnWork()
+    stream = run_turn(DEFINITION, Plan((first, second)), world.toolbox, world.turn(note), work, lambda _: "notes")
+    events = [event async for event in stream]
+    assert f'The note has been saved: "{note}"' in shown(events)
+    assert shown(events) == work.text
+
+
+async def test_a_budget_that_ends_after_an_effect_does_not_hide_it() -> None:
+    """What was done is told by code; the turn is no failure."""
+    note = "Please ring the side door bell"
+    first, _ = model("a", [calls("add_note", project_id="410001", note_text=note)], HELLO)
+    world, work = World(), TurnWork()
+
+    class Once(Book):
+        async def reserve(self, usd: float) -> None:
+            if self.entries:
+                raise BudgetSpent("no more")
+
+    stream = run_turn(
+        DEFINITION, Plan((first,), purse=Once(1.0)), world.toolbox, world.turn(note), work, lambda _: "notes"
+    )
+    events = [event async for event in stream]
+    assert isinstance(events[-1], TurnCompleted)
+    assert "The note has been saved" in events[-1].text
+
+
+async def test_an_answer_without_any_form_is_the_models_fault_and_no_crash() -> None:
+    """A wire that stumbles over it loses no turn; statistics hear of it."""
+    seen: list[ModelCall] = []
+    provider, _ = scripted([KeyError("choices")])  # type: ignore[list-item]
+    first = Candidate(replace(provider, name="a", raises=(ConnectionError,)), breaker=Breaker("model:a", fail_max=3))
+    second, _ = model("b", HELLO)
+    events = await turn(Plan((first, replace(second, takes_over=ANY)), observe=seen.append))
+    assert isinstance(events[-1], TurnCompleted)
+    assert [call.outcome for call in seen] == ["misbehaved", "ok"]
+
+
+async def test_nobody_waits_long_for_a_model_that_is_busy() -> None:
+    """It is told at once when the provider asks for more patience than a person has."""
+    first, wire = model("a", [ModelBusy("429", retry_after_s=30.0)])
+    events = await turn(Plan((first,)))
+    assert isinstance(events[-1], TurnFailed)
+    assert len(wire.requests) == 1
+
+
+def hurried(seconds: float) -> Any:
+    """The agent with little time for a turn."""
+    limits = DEFINITION.file.limits.model_copy(update={"deadline_s": seconds})
+    return replace(DEFINITION, file=DEFINITION.file.model_copy(update={"limits": limits}))
+
+
+async def test_a_silent_model_leaves_time_for_another() -> None:
+    """Without any patience configured; and who had too little time left is not blamed."""
+    seen: list[ModelCall] = []
+    provider = Provider("a", "a-1", Silent(), lambda request: request, lambda error: ModelError(str(error)))
+    breaker = Breaker("model:a", fail_max=1, reset_s=60.0)
+    second, _ = model("b", HELLO)
+    world, plan = World(), Plan((Candidate(provider, breaker=breaker), second), observe=seen.append)
+    stream = run_turn(hurried(0.3), plan, world.toolbox, world.turn("hello"), TurnWork(), lambda _: "chitchat")
+    events = [event async for event in stream]
+    assert events[-1].text == "Good day to you."  # type: ignore[union-attr]
+    assert breaker.state == "closed"
+    assert [call.provider for call in seen] == ["b"]
