@@ -13,6 +13,8 @@ from agent.events import (
     Citation,
     ClientActionRequired,
     ConfirmationRequired,
+    ModelStarted,
+    RouteChanged,
     TextDelta,
     ToolFinished,
     TurnCancelled,
@@ -108,9 +110,14 @@ def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Se
     """Fold a turn that has ended, or waits for its client; `TurnDidNotComplete` when it failed."""
     result = Answer(session_id, turn_id)
     texts: list[str] = []
+    begun = (0, 0)  # texts and citations of before the present message
     calls: dict[str, CallMade] = {}
     for each in frames:
         match each.event:
+            case ModelStarted():
+                begun = len(texts), len(result.citations)
+            case RouteChanged(restarts=True):
+                del texts[begun[0] :], result.citations[begun[1] :]
             case TextDelta(text=text):
                 texts.append(text)
             case ToolFinished() as call:
