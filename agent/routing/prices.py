@@ -13,6 +13,8 @@ from agent.routing.config import ModelsError, ModelsFile, ProviderEntry
 from agent.routing.plan import Price
 
 _REGION = re.compile(r"^(?:us|eu|apac|global|jp|au|ca|us-gov)\.")
+# What may follow a name: a date, a version, "latest". Anything else is another model, at another price.
+_VERSION = re.compile(r"(?:-(?:\d{8}|\d{4}-\d\d-\d\d|v\d+|latest)|[:@][\w.-]+)+")
 _OWN = ("local", "ollama")
 Usd = Annotated[float, Field(ge=0)]
 
@@ -30,7 +32,7 @@ _FILE = TypeAdapter(dict[str, _Entry])
 
 
 class Prices:
-    """What is known of prices. A name stands for all models that begin with it, the longest first."""
+    """What is known of prices. A name stands for all versions of its model."""
 
     def __init__(self, prices: Mapping[str, Price]) -> None:
         self._prices = dict(sorted(prices.items(), key=lambda item: -len(item[0])))
@@ -43,7 +45,7 @@ class Prices:
         """Likewise, None for one that is not known."""
         model = entry.price or _REGION.sub("", entry.model.rpartition("/")[2])
         for name, price in self._prices.items():
-            if model == name or (model.startswith(name) and not model[len(name)].isalnum()):
+            if model == name or (model.startswith(name) and _VERSION.fullmatch(model, len(name))):
                 return price
         return Price() if entry.kind in _OWN else None
 
@@ -63,11 +65,11 @@ def read_prices(text: str) -> Prices:
     try:
         raw: Any = yaml.safe_load(text)
         entries = _FILE.validate_python(raw or {})
-    except yaml.YAMLError as error:
-        raise ModelsError([("the file", "is no YAML")]) from error
     except ValidationError as error:
         problems = [(".".join(map(str, each["loc"])) or "the file", each["msg"]) for each in error.errors()]
         raise ModelsError(problems) from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ModelsError([("the file", "is no YAML")]) from error
     return Prices(
         {name: Price(each.input, each.output, each.cache_read, each.cache_write) for name, each in entries.items()}
     )

@@ -45,21 +45,22 @@ class Treasury:
             return None
         return TurnPurse(self, budgets, spender)
 
-    async def reserve(self, micro_usd: int, sums: list[Sum], spender: Spender, day: str) -> Sum | None:
-        """Add to all sums, or to none; the one that is full."""
+    async def reserve(self, micro_usd: int, sums: list[Sum], spender: Spender, day: str) -> tuple[Sum | None, bool]:
+        """Add to all sums, or to none; the one that is full, and whether Redis knows of it."""
         try:
             for _ in range(len(sums) + 1):
                 found = await self._shared.reserve(micro_usd, sums)
                 if found >= 0:
-                    return sums[found - 1] if found else None
+                    return (sums[found - 1] if found else None), True
                 unknown = sums[-found - 1].key
                 known_usd = await spending.since(self._db, day, *_scope(unknown, spender))
                 await self._shared.begin(unknown, round(known_usd * MICRO))
         except (RedisError, OSError) as error:
             log.warning("budgets_kept_alone", error=repr(error))
-        return self._reserve_alone(micro_usd, sums)
+        return self._reserve_alone(micro_usd, sums, day), False
 
-    def _reserve_alone(self, micro_usd: int, sums: list[Sum]) -> Sum | None:
+    def _reserve_alone(self, micro_usd: int, sums: list[Sum], day: str) -> Sum | None:
+        self._alone = {key: sum_ for key, sum_ in self._alone.items() if key.startswith(day)}
         for each in sums:
             if self._alone.get(each.key, 0) + micro_usd > each.limit:
                 return each
@@ -67,16 +68,18 @@ class Treasury:
             self._alone[each.key] = self._alone.get(each.key, 0) + micro_usd
         return None
 
-    async def correct(self, micro_usd: int, sums: list[Sum]) -> None:
-        """Add the difference between what was set aside and what was spent."""
-        if not micro_usd or not sums:
+    async def settle(self, reserved: int, spent: int, sums: list[Sum], *, known: bool) -> None:
+        """Keep what was spent of what was set aside. `known`: Redis has been told of what was set aside."""
+        if not known:
+            for each in sums:
+                self._alone[each.key] = max(0, self._alone.get(each.key, 0) + spent - reserved)
+        difference = spent - reserved if known else spent
+        if not difference or not sums:
             return
         try:
-            await self._shared.correct(micro_usd, [each.key for each in sums])
+            await self._shared.correct(difference, [each.key for each in sums])
         except (RedisError, OSError) as error:
             log.warning("spending_not_settled", error=repr(error))
-            for each in sums:
-                self._alone[each.key] = max(0, self._alone.get(each.key, 0) + micro_usd)
 
 
 class TurnPurse:
@@ -86,6 +89,7 @@ class TurnPurse:
         self._treasury = treasury
         self._spender = spender
         self._left = _micro(budgets.turn_usd)
+        self._known = True
         self._day = datetime.now(UTC).date().isoformat()
         by_key = {
             f"{self._day}:user:{spender.tenant}:{spender.subject}": _micro(budgets.user_day_usd),
@@ -100,7 +104,7 @@ class TurnPurse:
         if self._left is not None and micro_usd > self._left:
             raise BudgetSpent("the budget of one turn (turn_usd) is spent")
         if self._sums:
-            full = await self._treasury.reserve(micro_usd, self._sums, self._spender, self._day)
+            full, self._known = await self._treasury.reserve(micro_usd, self._sums, self._spender, self._day)
             if full is not None:
                 raise BudgetSpent(f"a budget of the day is spent: {_named(full.key)}")
         if self._left is not None:
@@ -108,10 +112,10 @@ class TurnPurse:
 
     async def settle(self, reserved_usd: float, spent_usd: float) -> None:
         """Keep what the call cost."""
-        micro_usd = round(spent_usd * MICRO) - round(reserved_usd * MICRO)
+        reserved, spent = round(reserved_usd * MICRO), round(spent_usd * MICRO)
         if self._left is not None:
-            self._left -= micro_usd
-        await self._treasury.correct(micro_usd, self._sums)
+            self._left -= spent - reserved
+        await self._treasury.settle(reserved, spent, self._sums, known=self._known)
 
 
 def _micro(usd: float | None) -> int | None:

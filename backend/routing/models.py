@@ -19,7 +19,7 @@ from agent.providers.base import Provider, Where
 from agent.routing.config import OFFLINE, Budgets, ModelsError, ModelsFile, ProviderEntry
 from agent.routing.plan import Candidate, Gate, ModelCall, Plan, Purse
 from agent.routing.router import Router, Shadowed
-from backend.routing.models_file import Described, describe, located
+from backend.routing.models_file import Described, describe, located, looked_at
 from backend.settings import Settings, SettingsError
 from tools.breaker import Breaker
 
@@ -116,15 +116,31 @@ class Models:
 
     async def _look(self) -> None:
         """For as long as the process lives."""
+        seen = looked_at(self._settings)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.reload()
-            await self._close_left()
+            try:
+                now = await asyncio.to_thread(looked_at, self._settings)
+                if now != seen:
+                    seen = now
+                    self.reload(await asyncio.to_thread(self._described))
+                await self._close_left()
+            except Exception as error:  # outermost loop: one odd file must not end the look-out for the next one
+                log.exception("models_look_stumbled")
+                self.faults = [("MODELS_FILE", f"cannot be used: {type(error).__name__}; the log has the details")]
 
-    def reload(self) -> bool:
-        """Take over the description as it is now; False when it did not change, or cannot be used."""
+    def _described(self) -> Described | SettingsError:
+        """The description as it is now, or why it is none."""
         try:
-            described = describe(self._settings)
+            return describe(self._settings)
+        except SettingsError as error:
+            return error
+
+    def reload(self, described: Described | SettingsError) -> bool:
+        """Take over a description; False when it says nothing new, or cannot be used."""
+        try:
+            if isinstance(described, SettingsError):
+                raise described
             if described.digest == self.described.digest:
                 self.faults = []
                 return False

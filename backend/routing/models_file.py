@@ -60,6 +60,18 @@ def _text(key: str, path: Path) -> str:
         raise SettingsError([(key, f"{path} cannot be read: {error}")]) from error
 
 
+def looked_at(settings: Settings) -> tuple[object, ...]:
+    """What changes with the files of the description: cheap to look at."""
+    found: list[object] = []
+    for path in (settings.models_file, settings.prices_file):
+        try:
+            stat = path.stat() if path else None
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat else None)
+        except OSError as error:
+            found.append(repr(error))
+    return tuple(found)
+
+
 def located(path: Path | None, error: ModelsError) -> SettingsError:
     """The same faults, with the file that they are in."""
     return SettingsError([(f"{path or 'LLM_PROVIDER'}: {place}", what) for place, what in error.problems])

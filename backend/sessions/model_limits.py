@@ -65,6 +65,16 @@ return 0
 """
 
 
+# KEYS: sums. ARGV: millionths of a dollar to add, where there is something to add them to: a sum that is gone begins
+# anew from the records, which is more than a difference could say.
+CORRECT = """
+for _, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then redis.call('INCRBY', key, ARGV[1]) end
+end
+return 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
     """A sum of money over a day with its limit, in millionths of a dollar."""
@@ -85,6 +95,7 @@ class ModelLimits:
         self._take = self._redis.register_script(TAKE)
         self._throttled = self._redis.register_script(THROTTLED)
         self._reserve = self._redis.register_script(RESERVE)
+        self._correct = self._redis.register_script(CORRECT)
 
     async def take(self, provider: str, per_second: float, burst: int, patience_s: float) -> float:
         """Reserve a place for one call; seconds until it is due. Below 0: not reserved, it would have been so far."""
@@ -110,11 +121,8 @@ class ModelLimits:
         await self._redis.set(self.sum_key(key), micro_usd, ex=DAY_KEPT_S, nx=True)
 
     async def correct(self, micro_usd: int, keys: Sequence[str]) -> None:
-        """Add the difference between what was set aside and what was spent."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.incrby(self.sum_key(key), micro_usd)
-            await pipe.execute()
+        """Add the difference between what was set aside and what was spent, to sums that are there."""
+        await self._correct(keys=[self.sum_key(key) for key in keys], args=[micro_usd])
 
     async def close(self) -> None:
         """Close the connections."""

@@ -156,3 +156,31 @@ async def test_without_redis_each_process_keeps_its_budget(database_url: str) ->
         await purse(treasury, "t", "ann", day_usd=0.01).reserve(0.01)
         with pytest.raises(BudgetSpent):
             await purse(treasury, "t", "bob", day_usd=0.01).reserve(0.001)
+
+
+async def test_what_redis_lost_meanwhile_begins_anew_from_the_rows(database_url: str, redis_url: str) -> None:
+    """A call in flight settles on nothing; it must not leave a sum that looks as if little had been spent."""
+    shared = ModelLimits(redis_url, "t")
+    async with opened(database_url) as db:
+        treasury = Treasury(db, shared)
+        one = purse(treasury, "t", "ann", day_usd=1.0)
+        await one.reserve(0.5)
+        key = next(each.key for each in one._sums)
+        await shared._redis.delete(shared.sum_key(key))
+        await one.settle(0.5, 0.01)
+        assert await shared._redis.exists(shared.sum_key(key)) == 0
+        with pytest.raises(BudgetSpent):
+            await purse(treasury, "t", "bob", day_usd=1.0).reserve(1.5)
+
+
+async def test_what_was_set_aside_alone_is_settled_alone(database_url: str, redis_url: str) -> None:
+    """Redis came back in between: it hears what was spent, and is given back nothing that it never had."""
+    shared = ModelLimits(redis_url, "t")
+    async with opened(database_url) as db:
+        await purse(Treasury(db, shared), "t", "ann", day_usd=1.0).reserve(0.3)
+        treasury = Treasury(db, ModelLimits(NOWHERE, "t"))
+        one = purse(treasury, "t", "ann", day_usd=1.0)
+        await one.reserve(0.5)
+        treasury._shared = shared
+        await one.settle(0.5, 0.1)
+        assert await shared._redis.get(shared.sum_key(one._sums[0].key)) == b"400000"

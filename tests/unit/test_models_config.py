@@ -101,6 +101,9 @@ def test_the_example_can_be_used_as_it_is() -> None:
         ("routes: {a: {primary: offline}", "line 1"),
         ("routes:\n  default: {primary: offline}\n  default: {primary: offline}", "line 3"),
         ("routes: {}", "routes"),
+        ("route: 2024-13-45", "the file"),
+        ("route: {{ TEMPLATE }}", "the file"),
+        ("route: " + "[" * 2_000, "the file"),
     ],
 )
 def test_what_is_no_such_file_is_told(text: str, place: str) -> None:

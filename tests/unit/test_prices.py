@@ -38,6 +38,9 @@ def test_cached_tokens_are_counted_once() -> None:
         ("gpt-4.1-2025-04-14", Price(2, 8)),
         ("gpt-4.1-mini-2025-04-14", Price(0.4, 1.6, 0.1)),
         ("gpt-4.12", None),
+        ("gpt-4.1-pro", None),
+        ("gpt-4.1-mini-audio", None),
+        ("gpt-4.1-latest", Price(2, 8)),
         ("gpt-4", None),
     ],
 )
