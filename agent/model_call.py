@@ -160,6 +160,11 @@ async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | Non
         return attempt.step
     except OutOfTime:
         raise
+    except asyncio.CancelledError:
+        # Who was waited for this long counts as silent, or the slowest model would look best.
+        hung = time.perf_counter() - attempt.began >= FAIR_S
+        _observe(turn, attempt, tried, "timeout", "" if hung else "stopped")
+        raise
     except ModelError as error:
         refused = _refusal(error, candidate)
         if not refused and isinstance(error, ModelBusy) and candidate.gate is not None:

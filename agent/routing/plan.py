@@ -14,7 +14,7 @@ from tools.breaker import Breaker
 ErrorClass = Literal["throttle", "timeout", "unavailable", "context", "misbehaved", "rejected"]
 Arm = Literal["primary", "canary", "fallback", "degraded"]
 # A provider is not asked while its circuit is open, nor while another call probes it, nor above our own limits.
-Refusal = Literal["", "circuit", "probe", "limit"]
+Refusal = Literal["", "circuit", "probe", "limit", "stopped"]
 
 # After these another model may take over. A refusal of our request is not among them: it is our mistake, and has to
 # be seen. Only a canary is saved from its own.
@@ -123,7 +123,7 @@ class ModelCall:
     cost_usd: float = 0.0
     in_canary: bool = False  # its conversation is; then the call of another arm saves a message of the canary's
     instead_of: str = ""  # the provider that failed before with the same message
-    refused: Refusal = ""  # why nothing was sent
+    refused: Refusal = ""  # why nothing was sent, or that somebody stopped it
 
 
 def _unobserved(_: ModelCall) -> None:

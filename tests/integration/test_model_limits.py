@@ -103,6 +103,26 @@ async def opened(url: str) -> AsyncIterator[Database]:
         await db.close()
 
 
+async def test_who_has_no_patience_leaves_the_last_place_to_others(redis_url: str) -> None:
+    """A shadow; also the last call of a burst, with and without Redis."""
+    gate = ProviderGate("gpt", CallLimits(concurrent=2), ModelLimits(NOWHERE, "t"))
+    async with gate.passing(0.0):
+        with pytest.raises(NotAdmitted):
+            async with gate.passing(0.0):
+                pass
+        async with gate.passing(1.0):
+            pass
+    for url in (redis_url, NOWHERE):
+        gate = ProviderGate("gpt", CallLimits(per_second=0.01, burst=2), ModelLimits(url, "t"))
+        async with gate.passing(0.0):
+            pass
+        with pytest.raises(NotAdmitted):
+            async with gate.passing(0.0):
+                pass
+        async with gate.passing(1.0):
+            pass
+
+
 def purse(treasury: Treasury, tenant: str, subject: str, **limits: float) -> TurnPurse:
     """The purse of one turn."""
     found = treasury.purse(Budgets(**limits), Spender(tenant, subject))

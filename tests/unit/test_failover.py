@@ -224,8 +224,10 @@ class Silent:
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        self.asked = False
 
     async def stream(self, payload: ModelRequest, *, deadline_s: float) -> AsyncIterator[Chunk]:
+        self.asked = True
         try:
             await asyncio.sleep(3600)
             yield Text("never")
@@ -425,3 +427,21 @@ async def test_a_silent_model_leaves_time_for_another() -> None:
     assert events[-1].text == "Good day to you."  # type: ignore[union-attr]
     assert breaker.state == "closed"
     assert [call.provider for call in seen] == ["b"]
+
+
+async def test_a_call_that_somebody_stopped_is_neither_good_nor_bad() -> None:
+    """Statistics hear of it, and what it had written is paid for."""
+    seen: list[ModelCall] = []
+    silent = Silent()
+    provider = Provider("a", "a-1", silent, lambda request: request, lambda error: ModelError(str(error)))
+    running = asyncio.create_task(turn(Plan((Candidate(provider),), observe=seen.append)))
+    async with asyncio.timeout(5):
+        while not silent.asked:
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    async with asyncio.timeout(5):
+        await silent.closed.wait()
+        while not seen:
+            await asyncio.sleep(0)
+    assert [call.refused for call in seen] == ["stopped"]
