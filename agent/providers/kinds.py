@@ -34,6 +34,10 @@ def make(name: str, entry: ProviderEntry, environ: Mapping[str, str], where: Whe
         extra = _LIBRARIES.get(missing)
         fix = f"pip install 'outcrop[{extra}]'" if extra else f"install the package that brings {missing}"
         raise ModelsError([(f"providers.{name}.kind", f"{entry.kind} needs {missing}; {fix}")]) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        # What it says is not repeated: libraries quote what they were given, keys too.
+        what = f"cannot be made of what is given ({type(error).__name__}); look at `options` and `arguments`"
+        raise ModelsError([(f"providers.{name}", what)]) from error
 
 
 def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str], where: Where) -> Provider:

@@ -145,6 +145,15 @@ async def only_completed(database_url: str) -> Any:
         ),
         (
             {
+                "providers": {
+                    "x": {"kind": "bedrock", "model": "m", "region": "eu-west-1", "options": {"inferenceConfig": 5}}
+                },
+                "routes": {"default": {"primary": "x"}},
+            },
+            "providers.x",
+        ),
+        (
+            {
                 "providers": {"x": {"kind": "langchain", "model": "m", "factory": "no_such_package:Chat"}},
                 "routes": {"default": {"primary": "x"}},
             },
