@@ -24,7 +24,7 @@ from backend.api.views import (
     IdentityList,
     MessageList,
     MessageView,
-    TurnView,
+    TurnStanding,
 )
 from backend.conversations.answer import Answer, OpenQuestion, answer
 from backend.conversations.service import TurnRequest
@@ -87,11 +87,13 @@ async def replay_turn(
     return sse.response(await parts.service.attach(caller, turn_id), -1 if seen is None else seen)
 
 
-@router.post("/turns/{turn_id}/cancel", response_model=TurnView, responses={202: {"model": TurnView}}, tags=["chat"])
+@router.post(
+    "/turns/{turn_id}/cancel", response_model=TurnStanding, responses={202: {"model": TurnStanding}}, tags=["chat"]
+)
 async def cancel_turn(turn_id: UUID, caller: Caller, parts: Parts) -> Response:
     """Stop a turn: 202 while it runs, its stream tells how it ends; 200 with how it ended, once it has. No body."""
     standing = await parts.service.cancel(caller, turn_id)
-    view = TurnView(standing.conversation_id, turn_id, standing.state)  # type: ignore[arg-type]
+    view = TurnStanding(standing.conversation_id, turn_id, standing.state)  # type: ignore[arg-type]
     return json(view, 200 if standing.has_ended else 202)
 
 

@@ -35,7 +35,7 @@ class ConversationList:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnView:
+class TurnStanding:
     """How a turn stands."""
 
     session_id: UUID

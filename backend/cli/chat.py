@@ -20,6 +20,7 @@ from backend.settings import SettingsError, load_settings
 
 START_TIMEOUT_S = 90.0
 RESUME_ATTEMPTS = 5
+RESUME_PAUSE_S = 0.5
 
 
 class ChatError(Exception):
@@ -81,7 +82,7 @@ class Conversation:
 
     def run(self) -> None:
         """Read lines until the input ends."""
-        print(_dim("Type a message; /new begins another conversation, /quit ends."))
+        print(_dim("Type a message; /new begins another conversation, /quit ends. Ctrl-C stops a reply."))
         while True:
             prompt = "yes or no? [y/n, or say something else] " if self.questions else "you> "
             try:
@@ -114,7 +115,11 @@ class Conversation:
                 "pending_id": question["pending_id"],
                 "decision": "confirm" if confirm else "decline",
             }
-            answer = self.client.post("/api/v1/chat/confirm", json=body)
+            try:
+                answer = self.client.post("/api/v1/chat/confirm", json=body)
+            except KeyboardInterrupt:
+                self._stop_running()
+                continue
             if answer.is_error:
                 self._refused(answer)
             else:
@@ -123,6 +128,7 @@ class Conversation:
     def _show(self, method: str, path: str, **request: Any) -> None:
         seen = -1
         turn_id = ""
+        stopping = False
         for _ in range(RESUME_ATTEMPTS):
             try:
                 with self.client.stream(method, path, **request) as stream:
@@ -131,6 +137,8 @@ class Conversation:
                         self._refused(stream)
                         return
                     self.session, turn_id = stream.headers["x-session-id"], stream.headers["x-turn-id"]
+                    if stopping:
+                        self._stop(turn_id)
                     for event in read_events(stream.iter_lines()):
                         seen = event["seq"]
                         self._print(event)
@@ -139,9 +147,29 @@ class Conversation:
             except httpx.TransportError as error:
                 if not turn_id:
                     raise ChatError(f"There is no answer from {self.client.base_url}: {error}") from error
-            method, path, request = "GET", f"/api/v1/turns/{turn_id}/events", {"params": {"after": seen}}
-            time.sleep(0.5)
+                time.sleep(RESUME_PAUSE_S)
+            except KeyboardInterrupt:
+                if stopping:
+                    raise
+                stopping = True
+                print(_dim("\n  [stopping; Ctrl-C again leaves]"))
+            else:
+                time.sleep(RESUME_PAUSE_S)
+            if turn_id:
+                method, path, request = "GET", f"/api/v1/turns/{turn_id}/events", {"params": {"after": seen}}
         raise ChatError("The connection was lost and could not be taken up again.")
+
+    def _stop(self, turn_id: str) -> None:
+        """Ask that the turn ends; its events tell how it did."""
+        self.client.post(f"/api/v1/turns/{turn_id}/cancel", headers={"content-type": "application/json"})
+
+    def _stop_running(self) -> None:
+        """Stop the turn of a button, which is not named before it is over, and show how it ended."""
+        turn_id = self.client.get(f"/api/v1/sessions/{self.session}").json().get("running_turn_id")
+        if turn_id is None:
+            return
+        self._stop(turn_id)
+        self._show("GET", f"/api/v1/turns/{turn_id}/events")
 
     def _print(self, event: dict[str, Any]) -> None:
         match event["type"]:
@@ -156,6 +184,8 @@ class Conversation:
                 print(_dim(f"\n  [{event['reason']}; {event['model']} answers instead, from the beginning]"))
             case "turn_failed":
                 print(f"\n{event['user_hint']} {_dim('(' + event['code'] + ')')}")
+            case "turn_cancelled":
+                print(f"\n{_dim('Stopped.')}")
             case "turn_completed":
                 print()
 

@@ -100,6 +100,31 @@ async def test_a_reload_picks_up_the_reply_that_is_being_made(service: Service, 
     await visit.settled()
 
 
+async def test_a_booking_under_way_is_told_and_another_reply_is_stopped(service: Service, visit: Visit) -> None:
+    """Stop after the yes comes too late, and the reply says that it is booked; Escape leaves a lookup."""
+    page = visit.page
+    await ask_for_monday_at_ten(visit)
+    delays = [{"endpoint": "schedule", "mode": "slow:1500"}, {"endpoint": "*", "mode": "slow:6000"}]
+    service.office.post("/_sim/faults", json=delays[0]).raise_for_status()
+    box, reply = page.get_by_role("textbox", name="Message"), page.get_by_role("article", name="Assistant").last
+    await box.fill("yes")
+    await box.press("Enter")
+    await expect(page.get_by_role("group", name="Booking the appointment")).to_be_visible()
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("group", name="Receipt")).to_contain_text("Appointment booked")
+    await expect(reply).to_contain_text("What had been done by then stays done.")
+    assert booked(service) == [BOOKED]
+
+    service.office.post("/_sim/faults", json=delays[1]).raise_for_status()
+    await box.fill("which dates are open for my windows measurement?")
+    await box.press("Enter")
+    await expect(page.get_by_role("group", name="Looking for open dates")).to_be_visible()
+    await box.press("Escape")
+    await expect(reply.get_by_text("Stopped.", exact=True)).to_be_visible()
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    assert await visit.serious_violations() == []
+
+
 def booked(service: Service) -> list[tuple[str, str, str]]:
     """Project, status and start after each change that was committed upstream."""
     return [(each["project_id"], each["after"]["status"], each["after"]["start"]) for each in service.commits()]

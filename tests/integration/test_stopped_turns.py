@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -123,6 +125,23 @@ async def test_who_waits_for_a_whole_answer_gets_what_there_is(client: httpx.Asy
     else:
         assert told.json()["status"] == "cancelled"
         assert told.json()["pending_actions"] == []
+
+
+async def test_ctrl_c_in_the_terminal_stops_the_reply_and_not_the_conversation(client: httpx.AsyncClient) -> None:
+    """The prompt comes back, and the program ends when it is told to."""
+    command = [sys.executable, "-m", "backend", "chat", "--url", str(client.base_url)]
+    pipe = asyncio.subprocess.PIPE
+    chat = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert chat.stdin is not None
+    assert chat.stdout is not None
+    async with asyncio.timeout(20):
+        chat.stdin.write(b"hello\n")
+        await chat.stdout.readuntil(b"Let me look.")
+        chat.send_signal(signal.SIGINT)
+        await chat.stdout.readuntil(b"Stopped.")
+        said, complaints = await chat.communicate(b"/quit\n")
+    assert (chat.returncode, complaints) == (0, b"")
+    assert said.endswith(b"you> ")
 
 
 async def test_a_turn_that_is_not_there_cannot_be_stopped(client: httpx.AsyncClient) -> None:

@@ -51,10 +51,14 @@ export function ConversationLog({ conversation, onSend, onDecide, onRetry }: Pro
       )}
       {turns.length === 0 && !loading && <Welcome onSend={onSend} />}
       <p className="visually-hidden" role="status" aria-label="Latest reply">
-        {last && last.state !== "running" ? last.text : ""}
+        {last && last.state !== "running" ? spoken(last) : ""}
       </p>
     </div>
   );
+}
+
+function spoken(turn: Turn): string {
+  return turn.state === "cancelled" ? `${turn.text} Stopped.`.trim() : turn.text;
 }
 
 function Welcome({ onSend }: Pick<Props, "onSend">) {

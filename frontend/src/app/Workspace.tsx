@@ -1,7 +1,7 @@
 import { type KeyboardEvent, useCallback, useEffect, useRef, useState } from "react";
 
 import { ConversationLog } from "@/app/ConversationLog";
-import { isBusy } from "@/app/conversation-state";
+import { isBusy, isRunning } from "@/app/conversation-state";
 import { conversationInAddress, useAddressChange, writeAddress } from "@/app/place";
 import { useConversation } from "@/app/use-conversation";
 import { useOverview } from "@/app/use-overview";
@@ -23,11 +23,12 @@ interface Props {
 /** Everything one identity sees: its conversations beside the one that is open. */
 export function Workspace({ client, known, identity, onChooseIdentity }: Props) {
   const [overview, refresh] = useOverview(client);
-  const [conversation, { send, decide, retry, open, clear }] = useConversation(client, refresh);
+  const [conversation, { send, decide, retry, stop, open, clear }] = useConversation(client, refresh);
   const [menuOpen, setMenuOpen] = useState(false);
   const inputRef = useRef<HTMLTextAreaElement>(null);
   const menuButton = useRef<HTMLButtonElement>(null);
   const busy = isBusy(conversation);
+  const running = isRunning(conversation);
   const brain = conversation.turns.findLast((turn) => turn.brain)?.brain;
 
   const followAddress = useCallback(() => {
@@ -43,13 +44,16 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
     if (conversation.id !== null) writeAddress(conversation.id);
   }, [conversation.id]);
 
+  useEscape(running, stop);
+
   const go = (act: () => void) => {
     setMenuOpen(false);
     act();
     inputRef.current?.focus();
   };
-  const closeOnEscape = ({ key }: KeyboardEvent) => {
-    if (key !== "Escape" || !menuOpen) return;
+  const closeOnEscape = (event: KeyboardEvent) => {
+    if (event.key !== "Escape" || !menuOpen) return;
+    event.preventDefault(); // it means the menu, not the reply
     setMenuOpen(false);
     menuButton.current?.focus();
   };
@@ -94,7 +98,14 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
           onRetry={retry}
         />
         <div className="foot">
-          <Composer busy={busy} inputRef={inputRef} onSend={send} />
+          <Composer
+            busy={busy}
+            running={running}
+            stopping={conversation.stopping}
+            inputRef={inputRef}
+            onSend={send}
+            onStop={() => go(stop)}
+          />
           <StatusLine
             answeredBy={brain ? answeredBy(brain) : known.answered_by}
             ready={overview.ready}
@@ -104,6 +115,18 @@ export function Workspace({ client, known, identity, onChooseIdentity }: Props) 
       </main>
     </div>
   );
+}
+
+/** Call this for Escape, wherever on the page, unless something nearer took it. */
+function useEscape(enabled: boolean, act: () => void) {
+  useEffect(() => {
+    if (!enabled) return;
+    const onKeyDown = (event: globalThis.KeyboardEvent) => {
+      if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) act();
+    };
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, [enabled, act]);
 }
 
 function answeredBy({ provider, model }: Brain): string {

@@ -2,7 +2,7 @@ import { useCallback, useEffect, useMemo, useReducer, useRef } from "react";
 
 import { change, EMPTY, type Change, type Conversation } from "@/app/conversation-state";
 import type { OpenQuestion, TurnEvent } from "@/shared/api-types";
-import { asProblem, type Client, type Decision, isAbort } from "@/shared/client";
+import { asProblem, type Client, type Decision, isAbort, Problem } from "@/shared/client";
 import { type Source, wholeTurn } from "@/shared/event-stream";
 import { turnsOf } from "@/shared/history";
 import { newTurn, type Question, type Turn } from "@/shared/turn";
@@ -13,27 +13,52 @@ export interface ConversationActions {
   send: (message: string) => void;
   decide: (question: Question, decision: Decision) => void;
   retry: (turn: Turn) => void;
+  stop: () => void;
   open: (id: string) => void;
   clear: () => void;
+}
+
+/** The turn that runs. `turnId` is not known before its first event, so a wish to stop it may have to wait. */
+interface Running {
+  turnId: string | null;
+  stop: boolean;
 }
 
 /** One conversation and what can be done with it. `onTurnEnd` is called whenever a turn has ended. */
 export function useConversation(client: Client, onTurnEnd: () => void): [Conversation, ConversationActions] {
   const [conversation, dispatch] = useReducer(change, EMPTY);
-  const running = useRef<AbortController | null>(null);
+  const connection = useRef<AbortController | null>(null);
+  const running = useRef<Running | null>(null);
   const requests = useRef(new Map<string, (signal: AbortSignal) => Source>()); // how to send a turn again, by its key
   const idRef = useRef<string | null>(null);
 
   useEffect(() => {
     idRef.current = conversation.id;
   }, [conversation.id]);
-  useEffect(() => () => running.current?.abort(), []);
+  useEffect(() => () => connection.current?.abort(), []);
 
   const start = useCallback(() => {
-    running.current?.abort();
-    running.current = new AbortController();
-    return running.current.signal;
+    connection.current?.abort();
+    connection.current = new AbortController();
+    running.current = null;
+    return connection.current.signal;
   }, []);
+
+  /** Tell the server that the turn shall end. Until it can be told, or when it could not be, the button may be pressed again. */
+  const halt = useCallback(
+    async (turn: Running) => {
+      try {
+        // The turn of a button is told only when it is over; the conversation knows it before.
+        const id = idRef.current;
+        const turnId = turn.turnId ?? (id === null ? null : (await client.conversation(id)).running_turn_id);
+        if (turnId !== null) await client.cancel(turnId);
+        else dispatch({ type: "not_stopped" });
+      } catch {
+        dispatch({ type: "not_stopped" });
+      }
+    },
+    [client],
+  );
 
   /** Apply a turn's events as they come, then ask which questions are open. */
   const follow = useCallback(
@@ -41,23 +66,37 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
       const tell = (what: Change) => {
         if (!signal.aborted) dispatch(what);
       };
+      const turn: Running = { turnId: null, stop: false };
+      if (!signal.aborted) running.current = turn;
       try {
         for await (const event of wholeTurn(watched(source, () => tell({ type: "resuming" })))) {
           tell({ type: "event", key, event });
           if (event.type === "turn_started" && !signal.aborted) idRef.current = event.conversation_id;
+          const isNamed = turn.turnId === null;
+          turn.turnId = event.turn_id;
+          if (isNamed && turn.stop) void halt(turn);
         }
       } catch (error) {
         if (!isAbort(error)) tell({ type: "turn_lost", key, problem: asProblem(error) });
       }
       if (signal.aborted) return;
+      running.current = null;
       onTurnEnd();
       if (idRef.current === null) return;
       // What a turn asked stands in its events; what is still open of earlier questions only the server knows.
       const view = await client.conversation(idRef.current, signal).catch(() => null);
       if (view) tell({ type: "questions", open: view.pending_actions.map(question) });
     },
-    [client, onTurnEnd],
+    [client, halt, onTurnEnd],
   );
+
+  const stop = useCallback(() => {
+    const turn = running.current;
+    if (turn === null) return;
+    turn.stop = true;
+    dispatch({ type: "stopping" });
+    void halt(turn);
+  }, [halt]);
 
   const begin = useCallback(
     (key: string, userText: string, source: (signal: AbortSignal) => Source) => {
@@ -85,6 +124,8 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
       const key = crypto.randomUUID();
       begin(key, DECISION_WORDS[decision], (signal) =>
         sourceOf(client, signal, async function* () {
+          // A stop may have left the question open, and then the same press would be a new one.
+          if (running.current?.stop) throw stoppedUnseen();
           const turnId = await client.decide(sessionId, asked.pendingId, decision, signal);
           yield* client.follow(turnId, -1, signal);
         }),
@@ -138,8 +179,12 @@ export function useConversation(client: Client, onTurnEnd: () => void): [Convers
     dispatch({ type: "cleared" });
   }, [start]);
 
-  const actions = useMemo(() => ({ send, decide, retry, open, clear }), [send, decide, retry, open, clear]);
+  const actions = useMemo(() => ({ send, decide, retry, stop, open, clear }), [send, decide, retry, stop, open, clear]);
   return [conversation, actions];
+}
+
+function stoppedUnseen(): Problem {
+  return new Problem("The connection was lost after you had stopped this.", { code: "stopped" });
 }
 
 function question(pending: OpenQuestion): Question {

@@ -132,13 +132,17 @@ export interface ToolStarted {
   args: JsonObject;
 }
 
-/** Somebody stopped the turn. */
+/** The turn was stopped (`reason` says by whom: `user`) before it did anything. `text` is the reply so far. One that had run an effect by then is `turn_completed`, and its text says what came of it. */
 export interface TurnCancelled {
   turn_id: string;
   seq: number;
   at: string;
   type: "turn_cancelled";
   reason: string;
+  text: string;
+  specialist: string;
+  usage: JsonObject;
+  timings: JsonObject;
 }
 
 /** The turn ended well. `waiting` when it ended with a question that a pending action hangs on. */
@@ -336,6 +340,13 @@ export interface Source {
   start: number;
   end: number;
   score: number;
+}
+
+/** How a turn stands. */
+export interface TurnStanding {
+  session_id: string;
+  turn_id: string;
+  status: "accepted" | "running" | "completed" | "waiting" | "failed" | "cancelled";
 }
 
 export interface ValidationError {

@@ -65,6 +65,12 @@ export class Client {
     return reply.turn_id;
   }
 
+  /** Ask that a turn ends now; its own events tell how it did. */
+  async cancel(turnId: string): Promise<void> {
+    const headers = { "content-type": "application/json" };
+    await this.request(`/api/v1/turns/${encodeURIComponent(turnId)}/cancel`, { method: "POST", headers });
+  }
+
   /** Events of a turn numbered above `after`, also while it runs. */
   follow(turnId: string, after: number, signal: AbortSignal): AsyncGenerator<TurnEvent> {
     return this.stream(`/api/v1/turns/${encodeURIComponent(turnId)}/events?after=${after}`, signal, {});

@@ -102,7 +102,7 @@ export function applyEvent(turn: Turn, event: TurnEvent): Turn {
       return { ...next, state: "failed", error, calls: settled(turn.calls) };
     }
     case "turn_cancelled":
-      return { ...next, state: "cancelled", calls: settled(turn.calls) };
+      return { ...next, state: "cancelled", text: event.text, calls: settled(turn.calls) };
     // Nothing of these is on the page yet.
     case "reasoning_delta":
     case "retrieval_finished":

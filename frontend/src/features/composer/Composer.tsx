@@ -5,12 +5,18 @@ const COUNT_FROM = 1800;
 
 interface Props {
   busy: boolean;
+  running: boolean;
+  stopping: boolean;
   inputRef: RefObject<HTMLTextAreaElement | null>;
   onSend: (message: string) => void;
+  onStop: () => void;
 }
 
-/** Where a message is written. Enter sends, Shift+Enter starts a new line; a reply that still runs keeps it back. */
-export function Composer({ busy, inputRef, onSend }: Props) {
+/**
+ * Where a message is written. Enter sends, Shift+Enter starts a new line; a reply that still runs keeps it back, and can
+ * be stopped.
+ */
+export function Composer({ busy, running, stopping, inputRef, onSend, onStop }: Props) {
   const [draft, setDraft] = useState("");
   const message = draft.trim();
   const length = Array.from(message).length; // characters as the server counts them
@@ -44,9 +50,15 @@ export function Composer({ busy, inputRef, onSend }: Props) {
           onChange={(event) => setDraft(event.target.value)}
           onKeyDown={onKeyDown}
         />
-        <button type="submit" className="primary" disabled={!sendable}>
-          Send
-        </button>
+        {running ? (
+          <button key="stop" type="button" disabled={stopping} title="Escape" onClick={onStop}>
+            {stopping ? "Stopping" : "Stop"}
+          </button>
+        ) : (
+          <button key="send" type="submit" className="primary" disabled={!sendable}>
+            Send
+          </button>
+        )}
       </div>
       <p id="composer-note" className="composer-note" data-counting={length > COUNT_FROM}>
         {length > COUNT_FROM

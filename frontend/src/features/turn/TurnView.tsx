@@ -33,7 +33,7 @@ export const TurnView = memo(function TurnView({ turn, onChoose, onRetry }: Prop
           </div>
         )}
         {turn.state !== "running" && <Parts turn={turn} onChoose={onChoose} />}
-        {turn.state === "cancelled" && <p className="ended">This reply was stopped.</p>}
+        {turn.state === "cancelled" && <p className="ended">Stopped.</p>}
         {turn.error && <TurnFailure turn={turn} onRetry={onRetry} />}
       </article>
     </>

@@ -32,9 +32,15 @@ export function toolLine(call: ToolCall): string {
   if (call.status === "pending") return "Prepared for your decision";
   if (call.status === "unknown") return `${plainName(call.tool)}: the outcome is not known yet`;
   const known = WORDS[call.tool];
+  if (isBrokenOff(call)) return `${known?.running ?? plainName(call.tool)}: broken off`;
   if (known) return known[call.state];
   const state = { running: "running", done: "done", failed: "failed" }[call.state];
   return `${plainName(call.tool)}: ${state}`;
+}
+
+/** Whether the turn ended before the call did: that it found nothing cannot be said then. */
+function isBrokenOff({ state, result }: ToolCall): boolean {
+  return state === "failed" && (result === null || result.code === "stopped" || result.code === "interrupted");
 }
 
 function plainName(tool: string): string {
