@@ -17,6 +17,7 @@ from agent.providers.http import (
     Lines,
     NotTheApi,
     StreamBroken,
+    counted,
     loads,
     to_the_end,
 )
@@ -158,7 +159,7 @@ class _Reader:
         self._blocks: dict[Any, _Block] = {}
         self._tags = ThinkTags()
         self._stop: str | None = None
-        self._usage: JsonObject = {}
+        self._usage: dict[str, int] = {}
         self._characters = 0
 
     def read(self, batch: Sequence[bytes]) -> list[Chunk]:
@@ -269,7 +270,7 @@ class _Reader:
     def _count(self, usage: Any) -> None:
         """Counts grow with the answer; the last ones hold."""
         if isinstance(usage, dict):
-            self._usage |= {name: count for name, count in usage.items() if isinstance(count, int)}
+            self._usage |= {name: count for name, said in usage.items() if (count := counted(said)) is not None}
 
     def _tokens(self, payload: JsonObject) -> Tokens:
         given, made = self._usage.get("input_tokens"), self._usage.get("output_tokens")

@@ -20,7 +20,7 @@ from yarl import URL
 
 from agent.providers.base import Call, Chunk, Cited, Note, Reasoning, Searched, Text, Tokens, Where
 from agent.providers.event_stream import CONTENT_TYPE, Frame, fault_of, frames
-from agent.providers.http import LIBRARY_ERRORS, HttpServer, NotTheApi, StreamBroken, loads
+from agent.providers.http import LIBRARY_ERRORS, HttpServer, NotTheApi, StreamBroken, counted, loads
 from agent.transcript import JsonObject, ToolCall
 from tools.executors.aws import AwsError, AwsService
 from tools.lambda_events import BadEvent, path_of, read_event, typed
@@ -198,10 +198,11 @@ class _Reader:
             yield Reasoning(text)
 
     def _count(self, usage: JsonObject) -> None:
-        given, made = usage.get("inputTokens"), usage.get("outputTokens")
-        if isinstance(given, int) and isinstance(made, int):
-            before = self._usage or Tokens(0, 0)
-            self._usage = Tokens(before.input_tokens + given, before.output_tokens + made)
+        before = self._usage or Tokens(0, 0)
+        given = counted(usage.get("inputTokens"), before.input_tokens)
+        made = counted(usage.get("outputTokens"), before.output_tokens)
+        if given is not None and made is not None:
+            self._usage = Tokens(given, made)
 
     def _return_of_control(self, body: JsonObject) -> Iterator[Chunk]:
         """The calls, and what the answer to them has to name."""

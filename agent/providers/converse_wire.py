@@ -22,6 +22,7 @@ from agent.providers.http import (
     HttpServer,
     NotTheApi,
     StreamBroken,
+    counted,
     loads,
     to_the_end,
 )
@@ -436,9 +437,9 @@ class _Reader:
         return calls
 
     def _tokens(self, payload: JsonObject) -> Tokens:
-        given, made = self._usage.get("inputTokens"), self._usage.get("outputTokens")
-        if isinstance(given, int) and isinstance(made, int):
-            read, written = (int(self._usage.get(f"cache{what}InputTokens") or 0) for what in ("Read", "Write"))
+        given, made = counted(self._usage.get("inputTokens")), counted(self._usage.get("outputTokens"))
+        if given is not None and made is not None:
+            read, written = (counted(self._usage.get(f"cache{what}InputTokens")) or 0 for what in ("Read", "Write"))
             return Tokens(given + read + written, made, cache_read_tokens=read, cache_write_tokens=written)
         # About four characters a token, where nothing is counted.
         size = self._characters + sum(each.size for each in (*self._calls.values(), *self._thoughts.values()))

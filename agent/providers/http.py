@@ -29,6 +29,7 @@ from agent.transcript import JsonObject
 
 MAX_LINE = 1_000_000
 MAX_ERROR_BODY = 4_000
+MAX_TOKENS = 10_000_000
 _LAST_WORDS_S = 0.2
 
 
@@ -312,6 +313,14 @@ def advice(meant: ModelError, where: Where) -> str:
     if isinstance(meant, ModelUnavailable | ModelTimeout):
         return f"Check the network and {where.url}, or try again in a moment."
     return meant.user_hint
+
+
+# --- members of what a server says ----------------------------------------------------------------------------------
+
+
+def counted(value: Any, so_far: int = 0) -> int | None:
+    """A number of tokens, with those before; None for what cannot be one, which is then as good as not said."""
+    return so_far + value if type(value) is int and 0 <= value <= MAX_TOKENS - so_far else None
 
 
 def text_of(value: Any) -> str:

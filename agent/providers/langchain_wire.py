@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 
 from agent.providers.arguments import read_arguments
 from agent.providers.base import Call, Chunk, Reasoning, Tokens
-from agent.providers.http import HttpFault, StreamBroken
+from agent.providers.http import HttpFault, StreamBroken, counted
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
@@ -267,12 +267,18 @@ def _text(value: Any) -> str:
     return _text(value.get("text")) if isinstance(value, dict) else value if isinstance(value, str) else ""
 
 
-def _sum(so_far: Tokens | None, usage: JsonObject) -> Tokens:
-    details = usage.get("input_token_details") or {}
+def _sum(so_far: Tokens | None, usage: JsonObject) -> Tokens | None:
     before = so_far or Tokens(0, 0)
+    given = counted(usage.get("input_tokens"), before.input_tokens)
+    made = counted(usage.get("output_tokens"), before.output_tokens)
+    if given is None or made is None:
+        return so_far
+    details = usage.get("input_token_details") or {}
+    read = counted(details.get("cache_read"), before.cache_read_tokens)
+    wrote = counted(details.get("cache_creation"), before.cache_write_tokens)
     return Tokens(
-        before.input_tokens + usage["input_tokens"],
-        before.output_tokens + usage["output_tokens"],
-        cache_read_tokens=before.cache_read_tokens + (details.get("cache_read") or 0),
-        cache_write_tokens=before.cache_write_tokens + (details.get("cache_creation") or 0),
+        given,
+        made,
+        cache_read_tokens=before.cache_read_tokens if read is None else read,
+        cache_write_tokens=before.cache_write_tokens if wrote is None else wrote,
     )

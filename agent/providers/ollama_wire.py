@@ -10,7 +10,7 @@ import orjson
 
 from agent.providers.arguments import bare_name, read_arguments
 from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
-from agent.providers.http import HttpFault, HttpServer, Lines, NotTheApi, StreamBroken, loads, too_long
+from agent.providers.http import HttpFault, HttpServer, Lines, NotTheApi, StreamBroken, counted, loads, too_long
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
@@ -199,13 +199,13 @@ class _Reader:
         return chunks
 
     def _tokens(self, payload: JsonObject) -> Tokens:
-        given, made = self._last.get("prompt_eval_count"), self._last.get("eval_count")
-        if isinstance(given, int) and isinstance(made, int):
+        given, made = counted(self._last.get("prompt_eval_count")), counted(self._last.get("eval_count"))
+        if given is not None and made is not None:
             return Tokens(given, made)
         # Older servers leave out what they had in their cache. About four characters are a token.
         return Tokens(
-            given if isinstance(given, int) else len(orjson.dumps(payload)) // 4,
-            made if isinstance(made, int) else -(-self._characters // 4),
+            len(orjson.dumps(payload)) // 4 if given is None else given,
+            -(-self._characters // 4) if made is None else made,
             estimated=True,
         )
 

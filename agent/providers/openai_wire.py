@@ -23,6 +23,7 @@ from agent.providers.http import (
     Lines,
     NotTheApi,
     StreamBroken,
+    counted,
     loads,
     text_of,
     to_the_end,
@@ -426,11 +427,11 @@ class _Reader:
 
     def _tokens(self, payload: JsonObject) -> Tokens:
         usage = self._usage or {}
-        given, made = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if isinstance(given, int) and isinstance(made, int):
+        given, made = counted(usage.get("prompt_tokens")), counted(usage.get("completion_tokens"))
+        if given is not None and made is not None:
             details = usage.get("prompt_tokens_details")
-            cached = details.get("cached_tokens") if isinstance(details, dict) else None
-            return Tokens(given, made, cache_read_tokens=cached if isinstance(cached, int) else 0)
+            cached = counted(details.get("cached_tokens")) if isinstance(details, dict) else None
+            return Tokens(given, made, cache_read_tokens=min(cached or 0, given))
         # About four characters a token, where a server does not count.
         written = self._characters + sum(partial.size for partial in self._partials.values())
         return Tokens(len(orjson.dumps(payload)) // 4, -(-written // 4), estimated=True)

@@ -1,0 +1,240 @@
+"""Answers that no server should give: each wire reads them, or fails with an error that its provider names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from agent.providers.anthropic import AnthropicConfig, anthropic
+from agent.providers.base import Chunk, Provider, Tokens
+from agent.providers.bedrock import BedrockConfig, bedrock
+from agent.providers.bedrock_agent import BedrockAgentConfig, bedrock_agent
+from agent.providers.ollama import OllamaConfig, ollama
+from agent.providers.openai import OpenAIConfig, openai
+from tests.contract.model_calls import request
+from tests.doubles.model_service import event_stream
+
+KEY = "sk-do-not-show-me"
+Events = Sequence[tuple[str, dict[str, Any]]]
+
+
+def _sse(events: Events) -> bytes:
+    return b"".join(b"data: %b\n\n" % orjson.dumps(body) for _, body in events)
+
+
+def _lines(events: Events) -> bytes:
+    return b"".join(orjson.dumps(body) + b"\n" for _, body in events)
+
+
+def _frames(events: Events) -> bytes:
+    return b"".join(event_stream.event(name, body) for name, body in events)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A wire, and an answer as it should be. `counted`: where its last event tells the tokens read, which are five."""
+
+    made: Callable[[str], Provider]
+    kind: str
+    encoded: Callable[[Events], bytes]
+    answer: Events
+    counted: tuple[str, ...]
+
+
+def _in(path: str, value: Any) -> dict[str, Any]:
+    """The value as the only member of objects in each other."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value
+
+
+def _piece(finish: str | None = None, **delta: Any) -> tuple[str, dict[str, Any]]:
+    return "", {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def _block(index: int, name: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    kind = "content_block_start" if name == "content_block" else "content_block_delta"
+    return "", {"type": kind, "index": index, name: body}
+
+
+def _part(index: int, path: str, value: Any) -> tuple[str, dict[str, Any]]:
+    name = "contentBlockStart" if path.startswith("start") else "contentBlockDelta"
+    return name, {"contentBlockIndex": index, **_in(path, value)}
+
+
+def _trace(path: str, value: Any) -> tuple[str, dict[str, Any]]:
+    return "trace", _in(f"trace.orchestrationTrace.{path}", value)
+
+
+def _control(kind: str, **call: Any) -> tuple[str, dict[str, Any]]:
+    return "returnControl", {"invocationId": "i", "invocationInputs": [{kind: {"actionGroup": "g", **call}}]}
+
+
+FUNCTION = {"name": "list_projects", "arguments": "{}"}
+PARAMETERS = [{"name": "status", "value": "open"}]
+CITATION = {
+    **_in("generatedResponsePart.textResponsePart", {"text": "Hi", "span": {"start": 0, "end": 1}}),
+    "retrievedReferences": [{**_in("location.web.url", "x"), "metadata": {"section": "2"}, "score": 0.5}],
+}
+ROWS = {
+    "openai": Row(
+        lambda url: openai(OpenAIConfig(base_url=url, model="m", api_key=KEY)),
+        "text/event-stream",
+        _sse,
+        (
+            _piece(reasoning_content="hm", content=""),
+            _piece(content=[{"type": "text", "text": "Hi <b"}]),
+            _piece(tool_calls=[{"index": 0, "id": "a", "type": "function", "function": FUNCTION}]),
+            _piece("tool_calls", function_call=FUNCTION, refusal="no"),
+            (
+                "",
+                {
+                    "usage": {
+                        "prompt_tokens": 5,
+                        "completion_tokens": 2,
+                        **_in("prompt_tokens_details.cached_tokens", 1),
+                    }
+                },
+            ),
+        ),
+        ("usage", "prompt_tokens"),
+    ),
+    "ollama": Row(
+        lambda url: ollama(OllamaConfig(base_url=url, model="m")),
+        "application/x-ndjson",
+        _lines,
+        (
+            ("", {"message": {"role": "assistant", "content": "Hi", "thinking": "hm"}, "done": False}),
+            ("", {"message": {"content": "", "tool_calls": [{"id": "a", "function": FUNCTION}]}, "done": False}),
+            ("", {"message": {"content": ""}, "done": True, "prompt_eval_count": 5, "eval_count": 2}),
+        ),
+        ("prompt_eval_count",),
+    ),
+    "anthropic": Row(
+        lambda url: anthropic(AnthropicConfig(base_url=url, model="m", api_key=KEY)),
+        "text/event-stream",
+        _sse,
+        (
+            ("", {"type": "message_start", **_in("message.usage.cache_read_input_tokens", 0)}),
+            _block(0, "content_block", {"type": "thinking", "thinking": "", "signature": "s"}),
+            _block(0, "delta", {"type": "thinking_delta", "thinking": "hm"}),
+            _block(0, "delta", {"type": "signature_delta", "signature": "s"}),
+            _block(1, "content_block", {"type": "text", "text": "Hi <b"}),
+            _block(2, "content_block", {"type": "tool_use", "id": "a", "name": "list_projects", "input": {}}),
+            _block(2, "delta", {"type": "input_json_delta", "partial_json": "{}"}),
+            (
+                "",
+                {
+                    "type": "message_delta",
+                    **_in("delta.stop_reason", "tool_use"),
+                    "usage": {"input_tokens": 5, "output_tokens": 2},
+                },
+            ),
+            ("", {"type": "message_stop"}),
+        ),
+        ("usage", "input_tokens"),
+    ),
+    "bedrock": Row(
+        lambda url: bedrock(BedrockConfig(model="anthropic.m-v1:0", region="eu-west-1", endpoint_url=url)),
+        event_stream.CONTENT_TYPE,
+        _frames,
+        (
+            ("messageStart", {"role": "assistant"}),
+            _part(0, "delta.reasoningContent", {"text": "hm", "signature": "s"}),
+            _part(1, "delta.text", "Hi <b"),
+            _part(2, "start.toolUse", {"toolUseId": "a", "name": "list_projects"}),
+            _part(2, "delta.toolUse.input", "{}"),
+            ("messageStop", {"stopReason": "tool_use"}),
+            ("metadata", {"usage": {"inputTokens": 5, "outputTokens": 2, "cacheReadInputTokens": 0}}),
+        ),
+        ("usage", "inputTokens"),
+    ),
+    "bedrock_agent": Row(
+        lambda url: bedrock_agent(BedrockAgentConfig(agent_id="A", alias_id="B", region="eu-west-1", endpoint_url=url)),
+        event_stream.CONTENT_TYPE,
+        _frames,
+        (
+            _trace("invocationInput.knowledgeBaseLookupInput.text", "floors"),
+            _trace("observation.knowledgeBaseLookupOutput.retrievedReferences", [{}]),
+            ("chunk", {"bytes": "SGk=", **_in("attribution.citations", [CITATION])}),
+            _control("functionInvocationInput", function="list_projects", parameters=PARAMETERS),
+            _control(
+                "apiInvocationInput",
+                apiPath="/list-projects",
+                requestBody={"content": {"application/json": {"properties": PARAMETERS}}},
+            ),
+            _trace("modelInvocationOutput.metadata.usage", {"inputTokens": 5, "outputTokens": 2}),
+        ),
+        ("trace", "orchestrationTrace", "modelInvocationOutput", "metadata", "usage", "inputTokens"),
+    ),
+}
+EACH = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+
+
+@asynccontextmanager
+async def serving(row: Row, *answers: bytes, **headers: str) -> AsyncIterator[Provider]:
+    """The wire's provider, whose n-th request gets the n-th answer as it is."""
+    left = iter(answers)
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=next(left), headers={"content-type": row.kind, **headers})
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    async with TestServer(app) as server:
+        provider = row.made(str(server.make_url("/")).rstrip("/"))
+        try:
+            yield provider
+        finally:
+            await provider.wire.close()
+
+
+async def said(provider: Provider) -> list[Chunk]:
+    """The chunks of one call; raises what the wire raises."""
+    stream = provider.wire.stream(provider.render(request()), deadline_s=5)
+    return [chunk async for chunk in stream]
+
+
+def changed(answer: Events, at: int, path: Sequence[Any], value: Any) -> Events:
+    """The answer with another value at this place of this event."""
+    name, body = answer[at]
+    body = orjson.loads(orjson.dumps(body))
+    inner = body
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    return [*answer[:at], (name, body), *answer[at + 1 :]]
+
+
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """The paths to all members of a value."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (key,)
+        yield from ((key, *rest) for rest in places(inner))
+
+
+@EACH
+async def test_counts_that_cannot_be_are_as_good_as_not_said(row: Row) -> None:
+    """Negative, too great, no number at all: each makes an estimate. What can be is believed."""
+    at = max(n for n, (_, body) in enumerate(row.answer) if row.counted[0] in body)
+    wrong = [-1, 10**9, 2**64 - 1, True, "7", 7.5, [7], None]
+    answers = [row.answer, *(changed(row.answer, at, row.counted, count) for count in wrong)]
+    async with serving(row, *map(row.encoded, answers)) as provider:
+        tokens = [next(chunk for chunk in await said(provider) if isinstance(chunk, Tokens)) for _ in answers]
+    assert (tokens[0].input_tokens, tokens[0].output_tokens) == (5, 2)
+    assert [each.estimated for each in tokens] == [False, *(True for _ in wrong)]
+    assert all(0 < each.input_tokens < 10_000 for each in tokens)
