@@ -93,7 +93,7 @@ async def replay_turn(
 async def cancel_turn(turn_id: UUID, caller: Caller, parts: Parts) -> Response:
     """Stop a turn: 202 while it runs, its stream tells how it ends; 200 with how it ended, once it has. No body."""
     standing = await parts.service.cancel(caller, turn_id)
-    view = TurnStanding(standing.conversation_id, turn_id, standing.state)  # type: ignore[arg-type]
+    view = TurnStanding(standing.conversation_id, turn_id, standing.state)
     return json(view, 200 if standing.has_ended else 202)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from backend.conversations.answer import OpenQuestion
+from backend.records.turns import TurnState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class TurnStanding:
 
     session_id: UUID
     turn_id: UUID
-    status: Literal["accepted", "running", "completed", "waiting", "failed", "cancelled"]
+    status: TurnState
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -23,6 +23,8 @@ from backend.identity.principal import Principal
 from backend.records.database import THEIRS, Database, scope, to_json_text
 from backend.records.ids import uuid7
 from backend.records.pending import pending_actions
+
+TurnState = Literal["accepted", "running", "completed", "waiting", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,10 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a turn stands: its state, one of those that the schema allows."""
+    """How a turn stands."""
 
     conversation_id: UUID
-    state: str
+    state: TurnState
 
     @property
     def has_ended(self) -> bool:
