@@ -125,15 +125,15 @@ def read_event(event: Any) -> Incoming:
     """The call that an event makes; `BadEvent` when it makes none."""
     if not isinstance(event, dict) or not isinstance(event.get("actionGroup"), str):
         raise BadEvent("the event has no actionGroup; it does not come from an action group")
-    if not event.get("function") and not event.get("apiPath"):
+    function, path, method = (_text(event.get(name)) for name in ("function", "apiPath", "httpMethod"))
+    if not function and not path:
         raise BadEvent("the event names neither a function nor an apiPath")
-    body = ((event.get("requestBody") or {}).get("content") or {}).values()
-    listed = [*(event.get("parameters") or ()), *(each for media in body for each in media.get("properties") or ())]
+    media = _object(_object(event.get("requestBody")).get("content")).values()
+    lists = [event.get("parameters"), *(_object(each).get("properties") for each in media)]
+    listed = [each for some in lists if isinstance(some, list) for each in some]
     return Incoming(
-        operation=Operation(
-            event["actionGroup"], event.get("function") or "", event.get("apiPath") or "", event.get("httpMethod") or ""
-        ),
-        arguments={each["name"]: each.get("value") for each in listed if isinstance(each, dict) and "name" in each},
+        operation=Operation(event["actionGroup"], function, path, method),
+        arguments={each["name"]: each.get("value") for each in listed if _text(_object(each).get("name"))},
         session=Session(
             str(event.get("sessionId") or ""),
             str(event.get("inputText") or ""),
@@ -141,6 +141,14 @@ def read_event(event: Any) -> Incoming:
             event.get("promptSessionAttributes") or {},
         ),
     )
+
+
+def _object(value: Any) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def typed(arguments: JsonObject, schema: JsonObject) -> JsonObject:

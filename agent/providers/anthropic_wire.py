@@ -18,6 +18,8 @@ from agent.providers.http import (
     NotTheApi,
     StreamBroken,
     counted,
+    dict_of,
+    index_of,
     loads,
     to_the_end,
 )
@@ -193,19 +195,24 @@ class _Reader:
         """The chunks of one event; kinds that we do not know (`ping`, later ones) are none."""
         match body.get("type"):
             case "content_block_delta" if isinstance(delta := body.get("delta"), dict):
-                return self._delta(body.get("index"), delta)
+                return self._delta(index_of(body.get("index")), delta)
             case "content_block_start" if isinstance(block := body.get("content_block"), dict):
-                return self._begin(body.get("index"), block)
+                return self._begin(index_of(body.get("index")), block)
             case "message_start" if isinstance(message := body.get("message"), dict):
                 self._count(message.get("usage"))
             case "message_delta":
                 self._count(body.get("usage"))
-                self._stop = (body.get("delta") or {}).get("stop_reason") or self._stop
+                self._stopped(dict_of(body.get("delta")))
             case "message_stop":
                 self.done = True
             case "error":
                 raise self._fault(body.get("error"))
         return []
+
+    def _stopped(self, said: JsonObject) -> None:
+        reason = said.get("stop_reason")
+        if reason and isinstance(reason, str):
+            self._stop = reason
 
     def _begin(self, index: Any, block: JsonObject) -> list[Chunk]:
         if block.get("type") == "text":
@@ -248,7 +255,8 @@ class _Reader:
         if not isinstance(content, list):
             raise NotTheApi("the answer holds no content")
         self._count(body.get("usage"))
-        self._stop, self.done = body.get("stop_reason"), True
+        self._stopped(body)
+        self.done = True
         return [chunk for n, block in enumerate(content) if isinstance(block, dict) for chunk in self._begin(n, block)]
 
     def end(self, payload: JsonObject) -> list[Chunk]:

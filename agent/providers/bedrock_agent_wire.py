@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import codecs
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from yarl import URL
 
 from agent.providers.base import Call, Chunk, Cited, Note, Reasoning, Searched, Text, Tokens, Where
 from agent.providers.event_stream import CONTENT_TYPE, Frame, fault_of, frames
-from agent.providers.http import LIBRARY_ERRORS, HttpServer, NotTheApi, StreamBroken, counted, loads
+from agent.providers.http import LIBRARY_ERRORS, HttpServer, NotTheApi, StreamBroken, counted, dict_of, list_of, loads
 from agent.transcript import JsonObject, ToolCall
 from tools.executors.aws import AwsError, AwsService
 from tools.lambda_events import BadEvent, path_of, read_event, typed
@@ -132,7 +131,7 @@ class _Reader:
             case "chunk":
                 yield from self._chunk(loads(frame.payload))
             case "trace":
-                yield from self._trace(_dict(loads(frame.payload).get("trace")))
+                yield from self._trace(dict_of(loads(frame.payload).get("trace")))
             case "returnControl":
                 yield from self._return_of_control(loads(frame.payload))
 
@@ -148,46 +147,47 @@ class _Reader:
         self._answered = True
         try:
             text = self._decode(base64.b64decode(body.get("bytes") or "", validate=True))
-        except (binascii.Error, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise StreamBroken("a piece of the answer is no base64") from error
         self._text += text
         if text:
             yield Text(text)
-        for citation in _dict(body.get("attribution")).get("citations") or ():
-            yield from self._citation(_dict(citation))
+        for citation in list_of(dict_of(body.get("attribution")).get("citations")):
+            yield from self._citation(dict_of(citation))
 
     def _citation(self, citation: JsonObject) -> Iterator[Cited]:
-        part = _dict(_dict(citation.get("generatedResponsePart")).get("textResponsePart"))
-        said, span = str(part.get("text") or ""), _dict(part.get("span"))
-        start = _int(span.get("start"))
+        part = dict_of(dict_of(citation.get("generatedResponsePart")).get("textResponsePart"))
+        said, span = str(part.get("text") or ""), dict_of(part.get("span"))
+        start = _position(span.get("start"))
         # A span counts from where its piece of the answer began, and ends with its last character or after it.
         if said and (found := self._text.find(said, start)) >= 0:
             start, end = found, found + len(said)
         else:
-            end = max(start, _int(span.get("end")))
-        for reference in map(_dict, citation.get("retrievedReferences") or ()):
-            metadata = _dict(reference.get("metadata"))
+            start = min(start, len(self._text))
+            end = min(max(start, _position(span.get("end"))), len(self._text))
+        for reference in map(dict_of, list_of(citation.get("retrievedReferences"))):
+            metadata = dict_of(reference.get("metadata"))
             yield Cited(_document(reference), _section(metadata), start, end, _score(reference, metadata))
 
     def _trace(self, trace: JsonObject) -> Iterator[Chunk]:
         """What a trace tells: thoughts, look-ups, tokens. The members of its parts are unions of one."""
-        for part in map(_dict, trace.values()):
-            output = _dict(part.get("modelInvocationOutput"))
-            self._count(_dict(_dict(output.get("metadata")).get("usage")))
-            reasoning = _dict(_dict(output.get("reasoningContent")).get("reasoningText"))
-            for thought in (reasoning, _dict(part.get("rationale")), _dict(part.get("event"))):
+        for part in map(dict_of, trace.values()):
+            output = dict_of(part.get("modelInvocationOutput"))
+            self._count(dict_of(dict_of(output.get("metadata")).get("usage")))
+            reasoning = dict_of(dict_of(output.get("reasoningContent")).get("reasoningText"))
+            for thought in (reasoning, dict_of(part.get("rationale")), dict_of(part.get("event"))):
                 yield from self._thought(thought.get("text"))
-            yield from self._invocation(_dict(part.get("invocationInput")))
-            found = _dict(part.get("observation")).get("knowledgeBaseLookupOutput")
+            yield from self._invocation(dict_of(part.get("invocationInput")))
+            found = dict_of(part.get("observation")).get("knowledgeBaseLookupOutput")
             if isinstance(found, dict) and self._searches < MAX_SEARCHES:
                 self._searches += 1
-                yield Searched(self._query, len(found.get("retrievedReferences") or ()))
+                yield Searched(self._query, len(list_of(found.get("retrievedReferences"))))
 
     def _invocation(self, given: JsonObject) -> Iterator[Chunk]:
         """A look-up, whose result comes later, or a function that AWS runs for the agent."""
-        if lookup := _dict(given.get("knowledgeBaseLookupInput")):
+        if lookup := dict_of(given.get("knowledgeBaseLookupInput")):
             self._query = str(lookup.get("text") or "")[:500]
-        own = _dict(given.get("actionGroupInvocationInput"))
+        own = dict_of(given.get("actionGroupInvocationInput"))
         if own and own.get("executionType") != "RETURN_CONTROL":
             name = own.get("function") or own.get("apiPath") or ""
             yield from self._thought(f"(Runs {own.get('actionGroupName')} {name}.)\n")
@@ -208,8 +208,8 @@ class _Reader:
         """The calls, and what the answer to them has to name."""
         self._answered = True
         inputs: list[JsonObject] = []
-        for one in map(_dict, body.get("invocationInputs") or ()):
-            given = _dict(one.get("functionInvocationInput")) or _dict(one.get("apiInvocationInput"))
+        for one in map(dict_of, list_of(body.get("invocationInputs"))):
+            given = dict_of(one.get("functionInvocationInput")) or dict_of(one.get("apiInvocationInput"))
             kind = str(given.get("actionInvocationType") or "RESULT")
             try:
                 yield _call(given, kind, self._payload["tools"])
@@ -244,9 +244,9 @@ def _call(given: JsonObject, kind: str, tools: Mapping[str, JsonObject]) -> Call
 
 def _document(reference: JsonObject) -> str:
     """Where a passage is from: the one address or id that its location holds."""
-    location = _dict(reference.get("location"))
+    location = dict_of(reference.get("location"))
     places = (value for place in location.values() if isinstance(place, dict) for value in place.values())
-    source = _dict(reference.get("metadata")).get("x-amz-bedrock-kb-source-uri")
+    source = dict_of(reference.get("metadata")).get("x-amz-bedrock-kb-source-uri")
     return str(next(places, None) or source or location.get("type") or "unknown")
 
 
@@ -262,9 +262,5 @@ def _score(reference: JsonObject, metadata: JsonObject) -> float:
     return float(score) if isinstance(score, int | float) else 0.0
 
 
-def _int(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _dict(value: Any) -> JsonObject:
-    return value if isinstance(value, dict) else {}
+def _position(value: Any) -> int:
+    return max(0, value) if isinstance(value, int) else 0

@@ -23,6 +23,9 @@ from agent.providers.http import (
     NotTheApi,
     StreamBroken,
     counted,
+    dict_of,
+    index_of,
+    list_of,
     loads,
     to_the_end,
 )
@@ -142,7 +145,7 @@ class ConverseWire:
         body = {**self._added, "messages": messages, "inferenceConfig": {"maxTokens": 1}}
         body.pop("additionalModelRequestFields", None)
         async with await self._post("/converse", body) as response:
-            if not _object(loads(await response.read()).get("output")):
+            if not dict_of(loads(await response.read()).get("output")):
                 raise NotTheApi("the answer holds no message")
 
     async def close(self) -> None:
@@ -307,7 +310,7 @@ class _Reader:
                 if text:
                     texts.append(text)
                     continue
-                found = self._delta(body.get("contentBlockIndex"), _object(body.get("delta")))
+                found = self._delta(index_of(body.get("contentBlockIndex")), dict_of(body.get("delta")))
                 passes = self._tags.is_idle
             else:
                 found = self._event(frame)
@@ -332,8 +335,8 @@ class _Reader:
             raise fault_of(frame)
         if name == "contentBlockStart":
             body = loads(payload)
-            if use := _object(_object(body.get("start")).get("toolUse")):
-                self._start(body.get("contentBlockIndex"), use)
+            if use := dict_of(dict_of(body.get("start")).get("toolUse")):
+                self._start(index_of(body.get("contentBlockIndex")), use)
         elif name == "messageStop":
             self._stop = str(loads(payload).get("stopReason") or "end_turn")
         elif name == "metadata":
@@ -343,17 +346,17 @@ class _Reader:
 
     def whole(self, body: JsonObject) -> list[Chunk]:
         """The chunks of an answer that was not streamed."""
-        message = _object(_object(body.get("output")).get("message"))
+        message = dict_of(dict_of(body.get("output")).get("message"))
         if not message:
             raise NotTheApi("the answer holds no message")
         self._stop = str(body.get("stopReason") or "end_turn")
         self._take_usage(body)
         chunks: list[Chunk] = []
-        for index, block in enumerate(map(_object, message.get("content") or ())):
-            if use := _object(block.get("toolUse")):
+        for index, block in enumerate(map(dict_of, list_of(message.get("content")))):
+            if use := dict_of(block.get("toolUse")):
                 self._start(index, use)
-            elif thoughts := _object(block.get("reasoningContent")):
-                said = _object(thoughts.get("reasoningText"))
+            elif thoughts := dict_of(block.get("reasoningContent")):
+                said = dict_of(thoughts.get("reasoningText"))
                 chunks += self._delta(index, {"reasoningContent": {**thoughts, **said}})
             else:
                 chunks += self._delta(index, block)
@@ -380,10 +383,10 @@ class _Reader:
         if text and isinstance(text, str):
             self._characters += len(text)
             return self._told(self._tags.feed(text))
-        if use := _object(delta.get("toolUse")):
+        if use := dict_of(delta.get("toolUse")):
             if isinstance(piece := use.get("input"), str):
                 self._calls.setdefault(index, _Partial()).add(piece, MAX_ARGUMENTS)
-        elif thought := _object(delta.get("reasoningContent")):
+        elif thought := dict_of(delta.get("reasoningContent")):
             return self._think(self._thoughts.setdefault(index, _Partial()), thought)
         return []
 
@@ -411,7 +414,7 @@ class _Reader:
         return [Reasoning(text)]
 
     def _take_usage(self, body: JsonObject) -> None:
-        self._usage = _object(body.get("usage")) or self._usage
+        self._usage = dict_of(body.get("usage")) or self._usage
 
     def _refuse_unusable(self) -> None:
         if self._stop == "model_context_window_exceeded":
@@ -457,11 +460,6 @@ def _text_of(body: JsonObject) -> str:
 
 # What is left of such an answer may be shown, and nothing of it may be done.
 _RULES = ("guardrail_intervened", "content_filtered")
-
-
-def _object(value: Any) -> JsonObject:
-    """The value if it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 def _finished(partial: _Partial) -> Call:

@@ -323,10 +323,23 @@ def counted(value: Any, so_far: int = 0) -> int | None:
     return so_far + value if type(value) is int and 0 <= value <= MAX_TOKENS - so_far else None
 
 
+def dict_of(value: Any) -> JsonObject:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def index_of(value: Any) -> int | str | None:
+    """What tells the parts of an answer apart; None for what cannot."""
+    return value if isinstance(value, int | str) else None
+
+
 def text_of(value: Any) -> str:
     """A text, or the texts of content parts, however a server sends them."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list):
-        return "".join(part.get("text") or "" for part in value if isinstance(part, dict))
-    return ""
+    return "".join(text for part in list_of(value) if isinstance(text := dict_of(part).get("text"), str))

@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 
 from agent.providers.arguments import read_arguments
 from agent.providers.base import Call, Chunk, Reasoning, Tokens
-from agent.providers.http import HttpFault, StreamBroken, counted
+from agent.providers.http import HttpFault, StreamBroken, counted, dict_of
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
@@ -273,7 +273,7 @@ def _sum(so_far: Tokens | None, usage: JsonObject) -> Tokens | None:
     made = counted(usage.get("output_tokens"), before.output_tokens)
     if given is None or made is None:
         return so_far
-    details = usage.get("input_token_details") or {}
+    details = dict_of(usage.get("input_token_details"))
     read = counted(details.get("cache_read"), before.cache_read_tokens)
     wrote = counted(details.get("cache_creation"), before.cache_write_tokens)
     return Tokens(

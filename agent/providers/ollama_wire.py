@@ -10,7 +10,18 @@ import orjson
 
 from agent.providers.arguments import bare_name, read_arguments
 from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
-from agent.providers.http import HttpFault, HttpServer, Lines, NotTheApi, StreamBroken, counted, loads, too_long
+from agent.providers.http import (
+    HttpFault,
+    HttpServer,
+    Lines,
+    NotTheApi,
+    StreamBroken,
+    counted,
+    dict_of,
+    list_of,
+    loads,
+    too_long,
+)
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
@@ -184,7 +195,7 @@ class _Reader:
         if text and isinstance(text, str):
             self._characters += len(text)
             chunks += self._tags.feed(text)
-        for call in message.get("tool_calls") or ():
+        for call in list_of(message.get("tool_calls")):
             self._calls.append(_call(call))
         return chunks
 
@@ -222,7 +233,7 @@ class _Reader:
 
 def _call(call: Any) -> Call:
     """A call as it came: whole, mostly without an id, its arguments an object (or, from proxies, a text of JSON)."""
-    function = call.get("function") if isinstance(call, dict) else None
+    function = dict_of(call).get("function")
     if not isinstance(function, dict):
         return Call(ToolCall("", "", {}), "a call without a function")
     call_id, name, args = call.get("id"), function.get("name"), function.get("arguments")

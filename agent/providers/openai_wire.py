@@ -24,6 +24,9 @@ from agent.providers.http import (
     NotTheApi,
     StreamBroken,
     counted,
+    dict_of,
+    index_of,
+    list_of,
     loads,
     text_of,
     to_the_end,
@@ -234,6 +237,12 @@ def _object(line: bytes) -> JsonObject | None:
     return body
 
 
+def _choice(body: JsonObject) -> JsonObject | None:
+    """The first choice; there is one, for only one is asked for."""
+    choices = list_of(body.get("choices"))
+    return choices[0] if choices and isinstance(choices[0], dict) else None
+
+
 def _plain_text(body: JsonObject) -> str | None:
     """The text of an event that holds nothing else: nearly all of them."""
     try:
@@ -313,11 +322,11 @@ class _Reader:
             raise self._fault(body["error"])
         if isinstance(body.get("usage"), dict):
             self._usage = body["usage"]
-        choices = body.get("choices") or ()
-        if not choices or not isinstance(choices[0], dict):
+        choice = _choice(body)
+        if choice is None:
             return []
-        self._finish = choices[0].get("finish_reason") or self._finish
-        return self._message(choices[0].get("delta") or {})
+        self._stopped(choice)
+        return self._message(dict_of(choice.get("delta")))
 
     def _other(self, line: bytes) -> None:
         """A line that is no data is nothing, unless it is an error, or no event stream at all."""
@@ -332,19 +341,24 @@ class _Reader:
 
     def whole(self, body: JsonObject) -> list[Chunk]:
         """The chunks of an answer that was not streamed."""
-        choices = body.get("choices")
+        choice = _choice(body)
         if body.get("error"):
             raise self._fault(body["error"])
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        if choice is None:
             raise NotTheApi("the answer holds no choices")
         self._usage = body["usage"] if isinstance(body.get("usage"), dict) else None
         self.done = True
-        self._finish = choices[0].get("finish_reason")
-        message = choices[0].get("message") or {}
+        self._stopped(choice)
+        message = dict_of(choice.get("message"))
         content = text_of(message.get("content"))
         if "</think>" in content and "<think>" not in content:
             self._tags = ThinkTags(thinks=True)
         return self._message(message)
+
+    def _stopped(self, choice: JsonObject) -> None:
+        reason = choice.get("finish_reason")
+        if reason and isinstance(reason, str):
+            self._finish = reason
 
     def _message(self, message: JsonObject) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -360,7 +374,7 @@ class _Reader:
         if content := text_of(message.get("content")) or text_of(message.get("refusal")):
             self._characters += len(content)
             chunks += self._tags.feed(content)
-        for piece in message.get("tool_calls") or ():
+        for piece in list_of(message.get("tool_calls")):
             if isinstance(piece, dict):
                 self._piece(piece)
         if isinstance(legacy := message.get("function_call"), dict):
@@ -369,10 +383,10 @@ class _Reader:
 
     def _piece(self, piece: JsonObject) -> None:
         call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
-        function: JsonObject = piece["function"] if isinstance(piece.get("function"), dict) else {}
+        function = dict_of(piece.get("function"))
         name, arguments = function.get("name"), function.get("arguments")
         name = bare_name(name) if isinstance(name, str) else ""
-        key = self._key(piece.get("index"), call_id, name, arguments)
+        key = self._key(index_of(piece.get("index")), call_id, name, arguments)
         self._last = key
         self._partials.setdefault(key, _Partial()).add(call_id, name, arguments, self._known)
 
@@ -429,8 +443,7 @@ class _Reader:
         usage = self._usage or {}
         given, made = counted(usage.get("prompt_tokens")), counted(usage.get("completion_tokens"))
         if given is not None and made is not None:
-            details = usage.get("prompt_tokens_details")
-            cached = counted(details.get("cached_tokens")) if isinstance(details, dict) else None
+            cached = counted(dict_of(usage.get("prompt_tokens_details")).get("cached_tokens"))
             return Tokens(given, made, cache_read_tokens=min(cached or 0, given))
         # About four characters a token, where a server does not count.
         written = self._characters + sum(partial.size for partial in self._partials.values())

@@ -317,6 +317,21 @@ async def test_thoughts_and_usage_come_in_the_forms_of_several_integrations() ->
     assert chunks[-1] == Tokens(5, 4)
 
 
+class Miscounts(Echo):
+    """Streams, and counts what cannot be."""
+
+    def _stream(self, messages: list[BaseMessage], *_: Any, **more: Any) -> Iterator[ChatGenerationChunk]:
+        wrong = UsageMetadata(input_tokens=-5, output_tokens=2**64, total_tokens=0)
+        yield ChatGenerationChunk(message=AIMessageChunk(content="Hi", usage_metadata=wrong))
+
+
+async def test_counts_that_cannot_be_are_estimated() -> None:
+    """LangChain lets a negative number pass, and any great one."""
+    *_, tokens = await ask(langchain(LangChainConfig(factory=f"{__name__}:Miscounts", model="m")), tools=())
+    assert isinstance(tokens, Tokens)
+    assert (tokens.estimated, tokens.output_tokens) == (True, 1)
+
+
 def problems() -> Iterator[tuple[dict[str, Any], str, str]]:
     """Configurations that cannot work, the path of the fault, and words of the fix."""
     yield {"factory": "langchain_nowhere.chat:Chat"}, "providers.x.factory", "pip install langchain-nowhere"

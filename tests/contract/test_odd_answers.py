@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from agent.providers.anthropic import AnthropicConfig, anthropic
-from agent.providers.base import Chunk, Provider, Tokens
+from agent.providers.base import Call, Chunk, Cited, Note, Provider, Reasoning, Searched, Text, Tokens
 from agent.providers.bedrock import BedrockConfig, bedrock
 from agent.providers.bedrock_agent import BedrockAgentConfig, bedrock_agent
 from agent.providers.ollama import OllamaConfig, ollama
@@ -238,3 +238,45 @@ async def test_counts_that_cannot_be_are_as_good_as_not_said(row: Row) -> None:
     assert (tokens[0].input_tokens, tokens[0].output_tokens) == (5, 2)
     assert [each.estimated for each in tokens] == [False, *(True for _ in wrong)]
     assert all(0 < each.input_tokens < 10_000 for each in tokens)
+
+
+WRONG: list[Any] = [None, 5, -1, 2.5, "x", "ü", True, [], [0], [{}], [None], {}, {"0": {"a": [1]}}]
+
+
+@EACH
+async def test_members_of_any_shape_are_read_or_refused(row: Row) -> None:
+    """Each member in turn is something else: chunks come that can be used, or an error that the provider names."""
+    answers = [
+        changed(row.answer, at, path, wrong)
+        for at, (_, body) in enumerate(row.answer)
+        for path in places(body)
+        for wrong in WRONG
+    ]
+    read = 0
+    async with serving(row, *map(row.encoded, answers)) as provider:
+        for answer in answers:
+            try:
+                chunks = await said(provider)
+            except provider.raises:
+                continue
+            except Exception as error:
+                raise AssertionError(f"{error!r} of {answer}") from error
+            assert all(map(usable, chunks)), answer
+            read += 1
+    assert read > len(answers) / 3
+
+
+def usable(chunk: Chunk) -> bool:
+    """Whether the members are what they are said to be."""
+    match chunk:
+        case Text(text) | Reasoning(text):
+            return isinstance(text, str)
+        case Call(call):
+            return isinstance(call.id, str) and isinstance(call.name, str) and isinstance(call.args, dict)
+        case Tokens():
+            return chunk.input_tokens >= 0 and chunk.output_tokens >= 0
+        case Cited():
+            return isinstance(chunk.document_id, str) and 0 <= chunk.start <= chunk.end < 100
+        case Searched():
+            return isinstance(chunk.query, str) and chunk.passages >= 0
+    return isinstance(chunk, Note)
