@@ -18,6 +18,7 @@ from agent.providers.http import (
     NotTheApi,
     StreamBroken,
     counted,
+    data_of,
     dict_of,
     index_of,
     loads,
@@ -174,12 +175,16 @@ class _Reader:
                 if line[:1] in (b"<", b"{"):
                     raise NotTheApi("the answer is no event stream")
                 continue
-            body = loads(line[5:])
+            body = data_of(line)
+            if body is None:  # some proxies end every stream as OpenAI does
+                continue
             if passes and (text := _plain_text(body)):
                 texts.append(text)
                 continue
             self._pass_on(texts, chunks)
             chunks += self._event(body)
+            if self.done:
+                break
             passes = self._tags.is_idle
         self._pass_on(texts, chunks)
         return chunks

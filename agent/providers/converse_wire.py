@@ -314,6 +314,8 @@ class _Reader:
                 passes = self._tags.is_idle
             else:
                 found = self._event(frame)
+                if self.done:
+                    break
             if texts and found:
                 chunks.append(self._plain(texts))
                 texts = []

@@ -200,8 +200,11 @@ class Lines:
 
 
 async def to_the_end(response: aiohttp.ClientResponse) -> None:
-    """Read what may follow the last event, so that the connection can serve again; a server that keeps it is left."""
-    with suppress(TimeoutError):
+    """Read what may follow the last event, so that the connection can serve again; a server that keeps it is left.
+
+    The answer is complete by now, in whatever way the connection ends.
+    """
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(_LAST_WORDS_S):
             while await response.content.readany():
                 pass
@@ -212,6 +215,19 @@ def loads(data: bytes) -> JsonObject:
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        raise StreamBroken("a piece of the answer is no JSON") from error
+    if type(body) is not dict:
+        raise StreamBroken("a piece of the answer is no JSON object")
+    return body
+
+
+def data_of(line: bytes) -> JsonObject | None:
+    """The object of a `data:` line of an event stream; None where it holds none (`[DONE]`, nothing)."""
+    try:
+        body = orjson.loads(line[5:])
+    except orjson.JSONDecodeError as error:
+        if line[5:].strip() in (b"", b"[DONE]"):
+            return None
         raise StreamBroken("a piece of the answer is no JSON") from error
     if type(body) is not dict:
         raise StreamBroken("a piece of the answer is no JSON object")

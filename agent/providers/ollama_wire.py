@@ -20,6 +20,7 @@ from agent.providers.http import (
     dict_of,
     list_of,
     loads,
+    to_the_end,
     too_long,
 )
 from agent.providers.think_tags import ThinkTags
@@ -101,11 +102,12 @@ class OllamaWire:
                 raise NotTheApi(f"the answer is {response.content_type}, no JSON")
             reader = _Reader(self._config.model, self._keeps_thoughts, self._server.hide)
             lines = Lines(response)
-            while batch := await lines.some():
+            while not reader.done and (batch := await lines.some()):
                 for chunk in reader.read(batch):
                     yield chunk
             for chunk in reader.end(payload):
                 yield chunk
+            await to_the_end(response)
 
     async def models(self) -> list[str]:
         """The names of the models that are there; raises one of `LIBRARY_ERRORS`."""
@@ -143,6 +145,7 @@ class _Reader:
     """Makes chunks of the answer's lines."""
 
     def __init__(self, model: str, keeps_thoughts: bool, hide: Callable[[str], str]) -> None:
+        self.done = False
         self._model = model
         self._keeps_thoughts = keeps_thoughts
         self._hide = hide
@@ -166,6 +169,8 @@ class _Reader:
                 continue
             self._pass_on(texts, chunks)
             chunks += self._line(body)
+            if self.done:
+                break
             passes = self._tags.is_idle
         self._pass_on(texts, chunks)
         return chunks
@@ -181,7 +186,7 @@ class _Reader:
         if "error" in body:
             raise self._fault(body["error"])
         if body.get("done"):
-            self._last = body
+            self._last, self.done = body, True
         message = body.get("message")
         if not isinstance(message, dict):
             return []
@@ -201,7 +206,7 @@ class _Reader:
 
     def end(self, payload: JsonObject) -> list[Chunk]:
         """The calls and the usage; raises when the answer broke off."""
-        if not self._last:
+        if not self.done:
             raise StreamBroken("the answer broke off")
         chunks: list[Chunk] = [*self._tags.settle(), *self._calls]
         if self._keeps_thoughts and self._calls and self._thoughts:

@@ -24,6 +24,7 @@ from agent.providers.http import (
     NotTheApi,
     StreamBroken,
     counted,
+    data_of,
     dict_of,
     index_of,
     list_of,
@@ -224,19 +225,6 @@ _ODD = (b"e", b"{", b"<")  # how lines begin that may be errors, or no stream of
 _BESIDE_TEXT = ("tool_calls", "function_call", *THOUGHTS)
 
 
-def _object(line: bytes) -> JsonObject | None:
-    """The object of a `data:` line; None where it holds none (`[DONE]`, nothing)."""
-    try:
-        body = orjson.loads(line[5:])
-    except orjson.JSONDecodeError as error:
-        if line[5:].strip() in (b"", b"[DONE]"):
-            return None
-        raise StreamBroken("a piece of the answer is no JSON") from error
-    if type(body) is not dict:
-        raise StreamBroken("a piece of the answer is no JSON object")
-    return body
-
-
 def _choice(body: JsonObject) -> JsonObject | None:
     """The first choice; there is one, for only one is asked for."""
     choices = list_of(body.get("choices"))
@@ -296,9 +284,11 @@ class _Reader:
                 if line[:1] in _ODD:
                     self._other(line)
                 continue
-            body = _object(line)
+            body = data_of(line)
             if body is None:
-                self.done = self.done or b"[DONE]" in line
+                self.done = b"[DONE]" in line
+                if self.done:
+                    break
                 continue
             if passes and (text := _plain_text(body)):
                 texts.append(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from tests.contract.model_calls import request
 from tests.doubles.model_service import event_stream
 
 KEY = "sk-do-not-show-me"
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Events = Sequence[tuple[str, dict[str, Any]]]
 
 
@@ -185,13 +187,16 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def serving(row: Row, *answers: bytes, **headers: str) -> AsyncIterator[Provider]:
-    """The wire's provider, whose n-th request gets the n-th answer as it is."""
+async def serving(row: Row, *answers: bytes | Answer, **headers: str) -> AsyncIterator[Provider]:
+    """The wire's provider, whose n-th request gets the n-th answer: these bytes, or what the function does."""
     left = iter(answers)
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         await request.read()
-        return web.Response(body=next(left), headers={"content-type": row.kind, **headers})
+        this = next(left)
+        if not isinstance(this, bytes):
+            return await this(request)
+        return web.Response(body=this, headers={"content-type": row.kind, **headers})
 
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", answer)
@@ -280,3 +285,45 @@ def usable(chunk: Chunk) -> bool:
         case Searched():
             return isinstance(chunk.query, str) and chunk.passages >= 0
     return isinstance(chunk, Note)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("openai", b"x"), ("ollama", b"x"), ("anthropic", b"data: x\n"), ("bedrock", b"")]
+)
+async def test_what_comes_after_the_end_of_an_answer_does_not_matter(name: str, after: bytes) -> None:
+    """More lines, of any sort; a connection that breaks, or stays as it is: the answer was complete."""
+    row, held = ROWS[name], asyncio.Event()
+    end = b"data: [DONE]\n\n" if name == "openai" else b""
+
+    async def breaks_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": row.kind})
+        await response.prepare(request)
+        await response.write(row.encoded(row.answer) + end + after)
+        assert request.transport
+        request.transport.abort()
+        return response
+
+    async def stays(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": row.kind})
+        await response.prepare(request)
+        await response.write(row.encoded(row.answer) + end + after)
+        await held.wait()
+        return response
+
+    async with serving(row, breaks_off, stays) as provider:
+        for _ in range(2):
+            async with asyncio.timeout(2):
+                assert any(isinstance(chunk, Call) for chunk in await said(provider))
+        held.set()
+
+
+async def test_a_proxy_may_mark_the_end_of_anthropics_stream_as_openai_does() -> None:
+    """Or send data without any, before or in place of the event that ends a message."""
+    row = ROWS["anthropic"]
+    marks = b"data: [DONE]\n\ndata:\n\n"
+    answers = (
+        row.encoded(row.answer[:-1]) + marks + row.encoded(row.answer[-1:]),
+        row.encoded(row.answer[:-1]) + marks,
+    )
+    async with serving(row, *answers) as provider:
+        assert await said(provider) == await said(provider)
