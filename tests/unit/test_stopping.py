@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from agent.errors import StoreUnavailable
 from agent.events import TextDelta, TurnCancelled, TurnCompleted, Usage
 from agent.graph import run_turn
 from agent.ports import Decision, EffectKey, Stop, TurnInput, TurnWork
 from agent.providers.base import Chunk, Provider, Text, Tokens
 from agent.routing.plan import only
+from agent.stopping import is_stopped
 from agent.transcript import AssistantMessage, ToolMessage
+from agent.turn import Turn
 from tests.doubles.scripted_model import calls, says, scripted
 from tests.doubles.talk import DEFINITION, Reply, Talk
 from tests.doubles.world import FakeToolbox, MemoryLedger, World
@@ -61,7 +64,8 @@ async def stopped(
         await when.wait()
         given.stop.ask()
         if go_on is not None:
-            await asyncio.sleep(0)
+            for _ in range(50):  # whatever does not wait for the effect has ended the turn by then
+                await asyncio.sleep(0)
             go_on.set()
 
     pressing = asyncio.create_task(press())
@@ -248,6 +252,57 @@ async def test_what_a_dead_process_had_begun_is_settled_and_never_sent_again(
     assert reply.tools == [("confirm_appointment", status)]
     assert talk.world.pending == []
     assert talk.world.ledger.results["k"].status == status
+
+
+async def test_what_was_begun_stands_behind_the_answers_to_open_calls() -> None:
+    """Stopped in a read of the second attempt, before that came to the effect of the first: all have their results."""
+
+    class SlowReads(FakeToolbox):
+        async def execute(self, prepared: Prepared, ctx: ToolContext) -> ToolResult:
+            reading.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    reading = asyncio.Event()
+    provider, _ = scripted([calls("list_projects", "c1")])
+    talk = Talk(provider, World(SlowReads(found=ToolResult("ok", {"ok": True}))))
+    effect = EffectKey("k", "add_note", {"project_id": "410001", "note_text": "gate code"}, "c1", "basis")
+    talk.world.ledger = MemoryLedger(intents={"k": effect})
+    reply = await stopped(talk, replace(talk.world.turn("note it"), begun=(effect,)), provider, reading)
+    assert reply.status == "completed"
+    assert [m.role for m in reply.work.messages] == ["assistant", "tool", "assistant", "tool", "assistant"]
+    ids = [m.call_id for m in reply.work.messages if isinstance(m, ToolMessage)]
+    assert ids[0] == "c1"
+    assert len(set(ids)) == 2
+
+
+async def test_an_effect_whose_outcome_cannot_be_recorded_is_left_to_whoever_takes_over() -> None:
+    """Neither stopped nor completed is true then, so no end is told."""
+
+    class Away(MemoryLedger):
+        async def settle(self, effect: EffectKey, result: ToolResult) -> None:
+            raise StoreUnavailable("no connection")
+
+    provider, _ = scripted([BOOK])
+    talk = Talk(provider, World(ledger=Away()))
+    await talk.say("book monday at 10")
+    inside, go_on = inside_a_write(talk.world)
+    with pytest.raises(asyncio.CancelledError):
+        await stopped(talk, talk.world.turn("yes"), provider, inside, go_on)
+
+
+async def test_a_question_that_was_put_already_is_the_end() -> None:
+    """A stop in the last moment takes nothing back."""
+    provider, _ = scripted([])
+    talk = Talk(provider)
+    turn = Turn(DEFINITION, only(provider), talk.world.toolbox, talk.world.turn("hello"), TurnWork(), lambda _: "")
+
+    async def steps(of: Turn) -> None:
+        of.asked = True
+        asyncio.get_running_loop().call_soon(of.given.stop.ask)
+        await asyncio.Event().wait()
+
+    assert not await is_stopped(turn, steps)
 
 
 async def test_a_process_that_ends_meanwhile_leaves_the_turn_to_another() -> None:
