@@ -9,14 +9,17 @@ from typing import Any
 import orjson
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
+from agent.providers.base import Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
+    MAX_ARGUMENTS,
+    MAX_PARTS,
     Declined,
     HttpFault,
     HttpServer,
     Lines,
     NotTheApi,
     StreamBroken,
+    body_of,
     counted,
     data_of,
     dict_of,
@@ -28,7 +31,6 @@ from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
 API_VERSION = "2023-06-01"
-MAX_ARGUMENTS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class MessagesWire:
         async with await self._server.post("v1/messages", orjson.dumps(self._body(payload))) as response:
             reader = _Reader(self._config.model, self._server.hide)
             if response.content_type == "application/json":
-                for chunk in reader.whole(loads(await response.read())):
+                for chunk in reader.whole(loads(await body_of(response))):
                     yield chunk
             elif response.content_type == "text/event-stream":
                 lines = Lines(response)
@@ -136,9 +138,12 @@ class _Block:
 
     def add(self, piece: str) -> None:
         self.size += len(piece)
-        if self.size > MAX_ARGUMENTS:
-            raise StreamBroken("a block of the answer does not end")
         self.pieces.append(piece)
+
+    def sign(self, piece: str) -> None:
+        self.signature += piece
+        if len(self.signature) > MAX_ARGUMENTS:
+            raise StreamBroken("the signature of a thought does not end")
 
 
 def _plain_text(body: JsonObject) -> str | None:
@@ -223,6 +228,8 @@ class _Reader:
         if block.get("type") == "text":
             return self._text(block.get("text"))
         self._blocks[index] = _Block(block, signature=str(block.get("signature") or ""))
+        if len(self._blocks) > MAX_PARTS:
+            raise StreamBroken(f"more than {MAX_PARTS} blocks")
         return self._thought(self._blocks[index], block.get("thinking"))
 
     def _delta(self, index: Any, delta: JsonObject) -> list[Chunk]:
@@ -234,10 +241,12 @@ class _Reader:
         match delta.get("type"):
             case "input_json_delta" if isinstance(piece := delta.get("partial_json"), str):
                 block.add(piece)
+                if block.size > MAX_ARGUMENTS:
+                    raise StreamBroken("the arguments of a call do not end")
             case "thinking_delta":
                 return self._thought(block, delta.get("thinking"))
             case "signature_delta":
-                block.signature += str(delta.get("signature") or "")
+                block.sign(str(delta.get("signature") or ""))
         return []
 
     def _text(self, text: Any) -> list[Chunk]:
@@ -250,7 +259,7 @@ class _Reader:
         if not text or not isinstance(text, str):
             return []
         block.add(text)
-        return [Reasoning(text)]
+        return [self._tags.think(text)]
 
     def whole(self, body: JsonObject) -> list[Chunk]:
         """The chunks of an answer that was not streamed."""

@@ -72,7 +72,6 @@ class InvokeAgentWire:
         }
         self._server = HttpServer(
             "",
-            headers={"accept-encoding": "identity"},
             connect_timeout_s=config.connect_timeout_s,
             idle_timeout_s=config.idle_timeout_s,
         )

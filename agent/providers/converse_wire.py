@@ -17,11 +17,14 @@ from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Whe
 from agent.providers.event_stream import CONTENT_TYPE, Frame, Frames, fault_of
 from agent.providers.http import (
     LIBRARY_ERRORS,
+    MAX_ARGUMENTS,
+    MAX_PARTS,
     Declined,
     HttpFault,
     HttpServer,
     NotTheApi,
     StreamBroken,
+    body_of,
     counted,
     dict_of,
     index_of,
@@ -33,8 +36,6 @@ from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 from tools.executors.aws import AwsError, AwsService
 
-MAX_ARGUMENTS = 100_000
-MAX_THOUGHTS = 1_000_000
 CUT_OFF = " …"
 
 
@@ -111,8 +112,6 @@ class ConverseWire:
         self._path = f"/model/{quote(config.model, safe='')}"
         self._server = HttpServer(
             "",
-            # Compressed, a stream would come in lumps.
-            headers={"accept-encoding": "identity"},
             secret=config.api_key,
             connect_timeout_s=config.connect_timeout_s,
             idle_timeout_s=config.idle_timeout_s,
@@ -131,7 +130,7 @@ class ConverseWire:
                     for chunk in reader.read(batch):
                         yield chunk
             elif response.content_type == "application/json":
-                for chunk in reader.whole(loads(await response.read())):
+                for chunk in reader.whole(loads(await body_of(response))):
                     yield chunk
             else:
                 raise NotTheApi(f"the answer is {response.content_type}, no event stream")
@@ -145,7 +144,7 @@ class ConverseWire:
         body = {**self._added, "messages": messages, "inferenceConfig": {"maxTokens": 1}}
         body.pop("additionalModelRequestFields", None)
         async with await self._post("/converse", body) as response:
-            if not dict_of(loads(await response.read()).get("output")):
+            if not dict_of(loads(await body_of(response)).get("output")):
                 raise NotTheApi("the answer holds no message")
 
     async def close(self) -> None:
@@ -277,11 +276,20 @@ class _Partial:
     signature: str = ""
     data: str = ""
 
-    def add(self, text: str, limit: int) -> None:
+    def add(self, text: str) -> None:
         self.size += len(text)
-        if self.size > limit:
-            raise StreamBroken("a call or a thought does not end")
         self.pieces.append(text)
+
+    def argue(self, text: str) -> None:
+        self.add(text)
+        if self.size > MAX_ARGUMENTS:
+            raise StreamBroken("the arguments of a call do not end")
+
+    def keep(self, signature: str, data: str) -> None:
+        self.signature += signature
+        self.data += data
+        if len(self.signature) + len(self.data) > MAX_ARGUMENTS:
+            raise StreamBroken("what a thought keeps to itself does not end")
 
 
 class _Reader:
@@ -322,6 +330,8 @@ class _Reader:
             chunks += found
         if texts:
             chunks.append(self._plain(texts))
+        if len(self._calls) + len(self._thoughts) > MAX_PARTS:
+            raise StreamBroken(f"more than {MAX_PARTS} calls and thoughts")
         return chunks
 
     def _plain(self, texts: list[str]) -> Text:
@@ -387,7 +397,7 @@ class _Reader:
             return self._told(self._tags.feed(text))
         if use := dict_of(delta.get("toolUse")):
             if isinstance(piece := use.get("input"), str):
-                self._calls.setdefault(index, _Partial()).add(piece, MAX_ARGUMENTS)
+                self._calls.setdefault(index, _Partial()).argue(piece)
         elif thought := dict_of(delta.get("reasoningContent")):
             return self._think(self._thoughts.setdefault(index, _Partial()), thought)
         return []
@@ -404,16 +414,15 @@ class _Reader:
             given=given if isinstance(given, dict) else None,
         )
         if isinstance(given, str):
-            partial.add(given, MAX_ARGUMENTS)
+            partial.argue(given)
         self._calls[index] = partial
 
     def _think(self, partial: _Partial, thought: JsonObject) -> list[Chunk]:
-        partial.signature += str(thought.get("signature") or "")
-        partial.data += str(thought.get("redactedContent") or "")
+        partial.keep(str(thought.get("signature") or ""), str(thought.get("redactedContent") or ""))
         if not (text := str(thought.get("text") or "")):
             return []
-        partial.add(text, MAX_THOUGHTS)
-        return [Reasoning(text)]
+        partial.add(text)
+        return [self._tags.think(text)]
 
     def _take_usage(self, body: JsonObject) -> None:
         self._usage = dict_of(body.get("usage")) or self._usage

@@ -22,6 +22,7 @@ _prelude = Struct(">III").unpack_from
 _checksum = Struct(">I").unpack_from
 _new = tuple.__new__
 _OVERHEAD = 16  # prelude and last checksum
+_USUAL = 512  # bytes of headers
 _STRING = 7
 _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of header values by type; bytes and text say their own
 
@@ -78,19 +79,21 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
         body, last = at + 12 + headers, end - 4
         if body > last or crc32(data[at:last]) != _checksum(data, last)[0]:
             raise StreamBroken("a message of the event stream came damaged")
-        kind, name = _kind_and_name(data[at + 12 : body])
+        kind, name = (_known if headers <= _USUAL else _kind_and_name)(data[at + 12 : body])
         # Its own constructor takes longer, and there is one for each token.
         found.append(_new(Frame, (kind, name, data[body:last])))
         at = end
     return found, data[at:] if at else data
 
 
-# Every event of one sort comes with the same headers.
-@lru_cache(maxsize=256)
 def _kind_and_name(block: bytes) -> tuple[str, str]:
     headers = _headers(block)
     kind = headers.get(":message-type", "event")
     return kind, headers.get({"event": ":event-type", "exception": ":exception-type"}.get(kind, ":error-code"), "")
+
+
+# Every event of one sort comes with the same headers; great ones are no such thing, and would be kept for good.
+_known = lru_cache(maxsize=256)(_kind_and_name)
 
 
 def _headers(block: bytes) -> dict[str, str]:

@@ -28,7 +28,13 @@ from agent.providers.base import Where
 from agent.transcript import JsonObject
 
 MAX_LINE = 1_000_000
+MAX_BODY = 4_000_000  # of an answer that comes in one, decoded
 MAX_ERROR_BODY = 4_000
+# What one answer may hold, in characters; and of calls or other parts that are put together.
+MAX_THOUGHTS = 200_000
+MAX_ARGUMENTS = 100_000
+MAX_NAME = 1_000
+MAX_PARTS = 64
 MAX_TOKENS = 10_000_000
 _LAST_WORDS_S = 0.2
 
@@ -80,7 +86,9 @@ class HttpServer:
     ) -> None:
         """`secret` is cut out of whatever the server says; the idle time-out is between two pieces of an answer."""
         self.base_url = base_url.rstrip("/")
-        self._headers = {"content-type": "application/json", **(headers or {})}
+        # Compressed, a stream would come in lumps.
+        own = {"content-type": "application/json", "accept-encoding": "identity"}
+        self._headers = {**own, **(headers or {})}
         self._secret = secret
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
         self._session: aiohttp.ClientSession | None = None
@@ -108,7 +116,7 @@ class HttpServer:
             if response.status != 200:
                 raise await self._fault(response)
             try:
-                said = orjson.loads(await response.read())
+                said = orjson.loads(await body_of(response))
             except orjson.JSONDecodeError as error:
                 raise NotTheApi(f"{method} /{path} does not answer with JSON") from error
         if not isinstance(said, dict):
@@ -164,6 +172,17 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return max(0.0, float(response.headers.get("retry-after", "")))
     except ValueError:
         return None
+
+
+async def body_of(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body; `StreamBroken` for one that is too long, however it was compressed."""
+    pieces, size = [], 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > MAX_BODY:
+            raise StreamBroken(f"a body of more than {MAX_BODY} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 # --- streams of lines -----------------------------------------------------------------------------------------------

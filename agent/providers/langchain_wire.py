@@ -18,12 +18,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Call, Chunk, Reasoning, Tokens
-from agent.providers.http import HttpFault, StreamBroken, counted, dict_of
+from agent.providers.base import Call, Chunk, Tokens
+from agent.providers.http import MAX_ARGUMENTS, MAX_NAME, MAX_PARTS, HttpFault, StreamBroken, counted, dict_of
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
-MAX_ARGUMENTS = 100_000
 # What integrations call the reason for which a model stopped.
 _ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 
@@ -160,8 +159,8 @@ class _Partial:
             self.name += name
         self.arguments.append(arguments)
         self.size += len(arguments)
-        if self.size > MAX_ARGUMENTS:
-            raise StreamBroken("the arguments of a call do not end")
+        if self.size > MAX_ARGUMENTS or len(self.name) > MAX_NAME:
+            raise StreamBroken("a call does not end")
 
 
 class _Reader:
@@ -181,7 +180,7 @@ class _Reader:
         for text, is_thought in _said(message):
             self._characters += len(text)
             if is_thought:
-                yield Reasoning(text)
+                yield self._tags.think(text)
             else:
                 yield from self._tags.feed(text)
         if isinstance(message, AIMessageChunk):
@@ -189,6 +188,8 @@ class _Reader:
                 self._piece(piece.get("index"), piece.get("id") or "", piece.get("name") or "", piece.get("args") or "")
         else:
             self._take_whole(message)
+        if len(self._partials) + len(self._whole) > MAX_PARTS:
+            raise StreamBroken(f"more than {MAX_PARTS} calls")
         if usage := message.usage_metadata:
             # Integrations tell what came since the last time, and LangChain itself adds that up.
             self._usage = _sum(self._usage, cast(JsonObject, usage))

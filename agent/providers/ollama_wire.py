@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from agent.providers.arguments import bare_name, read_arguments
-from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
+from agent.providers.base import Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
+    MAX_PARTS,
     HttpFault,
     HttpServer,
     Lines,
@@ -195,13 +196,15 @@ class _Reader:
         if thought and isinstance(thought, str):
             self._thoughts.append(thought)
             self._characters += len(thought)
-            chunks.append(Reasoning(thought))
+            chunks.append(self._tags.think(thought))
         text = message.get("content")
         if text and isinstance(text, str):
             self._characters += len(text)
             chunks += self._tags.feed(text)
         for call in list_of(message.get("tool_calls")):
             self._calls.append(_call(call))
+        if len(self._calls) > MAX_PARTS:
+            raise StreamBroken(f"more than {MAX_PARTS} calls")
         return chunks
 
     def end(self, payload: JsonObject) -> list[Chunk]:

@@ -15,14 +15,18 @@ import aiohttp
 import orjson
 
 from agent.providers.arguments import bare_name, json_objects, read_arguments, split_names
-from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
+from agent.providers.base import Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
+    MAX_ARGUMENTS,
+    MAX_NAME,
+    MAX_PARTS,
     Declined,
     HttpFault,
     HttpServer,
     Lines,
     NotTheApi,
     StreamBroken,
+    body_of,
     counted,
     data_of,
     dict_of,
@@ -36,7 +40,6 @@ from agent.providers.http import (
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
-MAX_ARGUMENTS = 100_000
 # Where servers put what a model thinks: DeepSeek, SGLang, llama.cpp and older vLLM; newer vLLM, Ollama, OpenRouter.
 THOUGHTS = ("reasoning_content", "reasoning")
 
@@ -103,7 +106,7 @@ class ChatCompletionsWire:
                 reader.expect_thoughts(in_text=not self._parses_thoughts)
             kind = response.content_type
             if kind == "application/json":
-                for chunk in reader.whole(loads(await response.read())):
+                for chunk in reader.whole(loads(await body_of(response))):
                     yield chunk
             elif kind in ("text/event-stream", "text/plain", "application/octet-stream"):
                 lines = Lines(response)
@@ -208,6 +211,8 @@ class _Partial:
             return
         longer = name in known and self.name not in known and name.startswith(self.name)
         self.name = name if longer else self.name + name
+        if len(self.name) > MAX_NAME:
+            raise StreamBroken("the name of a call does not end")
 
     @property
     def is_whole(self) -> bool:
@@ -359,7 +364,7 @@ class _Reader:
                 self.parses_thoughts = True
                 chunks += self._tags.settle()
                 self._thoughts.setdefault(name, []).append(thought)
-                chunks.append(Reasoning(thought))
+                chunks.append(self._tags.think(thought))
                 break  # some send both, with the same text
         if content := text_of(message.get("content")) or text_of(message.get("refusal")):
             self._characters += len(content)
@@ -379,6 +384,8 @@ class _Reader:
         key = self._key(index_of(piece.get("index")), call_id, name, arguments)
         self._last = key
         self._partials.setdefault(key, _Partial()).add(call_id, name, arguments, self._known)
+        if len(self._partials) > MAX_PARTS:
+            raise StreamBroken(f"more than {MAX_PARTS} calls")
 
     def _key(self, index: Any, call_id: str, name: str, arguments: Any) -> Any:
         """Which call a piece belongs to."""

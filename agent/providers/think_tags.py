@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from agent.providers.base import Reasoning, Text
+from agent.providers.http import MAX_THOUGHTS, StreamBroken
 
 _PAIRS = (
     ("<think>", "</think>"),
@@ -39,6 +40,8 @@ class ThinkTags:
 
     Some chat templates put the opening tag before what the model writes. Of a model that thinks first (`thinks`) the
     text is therefore held until a tag or the end says what it was, or the caller knows (`settle`).
+
+    Thoughts of a message are bounded here, whichever way they come: `feed` and `think` raise `StreamBroken`.
     """
 
     def __init__(self, *, thinks: bool = False) -> None:
@@ -48,11 +51,19 @@ class ThinkTags:
         self._closing = ""  # what ends the thoughts that are being read
         self._said = False  # there was text that is not blank
         self._trims = False  # blanks between thoughts and text are neither
+        self._room = MAX_THOUGHTS
 
     @property
     def is_idle(self) -> bool:
         """Whether a text without `<` and `[` can go past."""
         return not (self._held or self._closing or self._trims or self._unsure)
+
+    def think(self, text: str) -> Reasoning:
+        """A thought that did not come in the text."""
+        self._room -= len(text)
+        if self._room < 0:
+            raise StreamBroken("the thoughts do not end")
+        return Reasoning(text)
 
     def feed(self, text: str) -> list[Text | Reasoning]:
         """What is known to be text or thought by now."""
@@ -61,11 +72,13 @@ class ThinkTags:
         if self._unsure:
             first = _ANY.search(text, max(0, known - _LONGEST))
             if first is None:
+                if len(text) > self._room:
+                    raise StreamBroken("the thoughts do not end")
                 self._held = text
                 return []
             self._unsure = False
             if first[0] in _CLOSING.values():
-                found.append(Reasoning(text[: first.start()]))
+                found.append(self.think(text[: first.start()]))
                 text = text[first.start() :]
         while text:
             if self._closing:
@@ -105,7 +118,7 @@ class ThinkTags:
     def _add(self, found: list[Text | Reasoning], text: str) -> None:
         if self._closing:
             if text:
-                found.append(Reasoning(text))
+                found.append(self.think(text))
             return
         if self._trims:
             text = text.lstrip()

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import tracemalloc
 import zlib
 from contextlib import aclosing
 from dataclasses import replace
@@ -382,6 +383,18 @@ def test_headers_that_are_no_text_are_passed_over() -> None:
     assert split(frame + frame[:5]) == ([("event", "ping", b"{}")], frame[:5])
     with pytest.raises(StreamBroken):
         split(framed(bytes([200]) + b"a", b""))
+
+
+def test_headers_without_measure_are_not_kept() -> None:
+    """The usual ones are, for each event of a stream comes with the same."""
+    tracemalloc.start()
+    try:
+        for n in range(40):
+            text = b"%60000d" % n
+            split(framed(b"\1x\7" + len(text).to_bytes(2, "big") + text, b""))
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def framed(headers: bytes, payload: bytes) -> bytes:

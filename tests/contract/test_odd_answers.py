@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from agent.providers.anthropic import AnthropicConfig, anthropic
 from agent.providers.base import Call, Chunk, Cited, Note, Provider, Reasoning, Searched, Text, Tokens
 from agent.providers.bedrock import BedrockConfig, bedrock
 from agent.providers.bedrock_agent import BedrockAgentConfig, bedrock_agent
+from agent.providers.http import HttpFault, NotTheApi, StreamBroken
 from agent.providers.ollama import OllamaConfig, ollama
 from agent.providers.openai import OpenAIConfig, openai
 from tests.contract.model_calls import request
@@ -327,3 +329,63 @@ async def test_a_proxy_may_mark_the_end_of_anthropics_stream_as_openai_does() ->
     )
     async with serving(row, *answers) as provider:
         assert await said(provider) == await said(provider)
+
+
+def _endless(name: str) -> Iterator[Events]:
+    """Answers of this wire that do not end: thoughts, calls, arguments; as the many pieces that a server would send."""
+    long, many = "x" * 60_000, range(65)
+    match name:
+        case "openai":
+            yield [_piece(reasoning=long)] * 4
+            yield [_piece(content=f"<think>{long}")] * 4
+            yield [_piece(tool_calls=[{"index": n, "function": FUNCTION}]) for n in many]
+            yield [_piece(tool_calls=[{"index": 0, "function": {"name": letter * 600}}]) for letter in "yz"]
+            yield [_piece(tool_calls=[{"index": 0, "function": {"arguments": long}}])] * 2
+        case "ollama":
+            yield [("", {"message": {"thinking": long}})] * 4
+            yield [("", {"message": {"tool_calls": [{"function": FUNCTION}] * 65}})]
+        case "anthropic":
+            for kind, delta, member, times in (
+                ("thinking", "thinking_delta", "thinking", 4),
+                ("thinking", "signature_delta", "signature", 2),
+                ("tool_use", "input_json_delta", "partial_json", 2),
+            ):
+                more = _block(0, "delta", {"type": delta, member: long})
+                yield [_block(0, "content_block", {"type": kind}), *[more] * times]
+            yield [_block(n, "content_block", {"type": "tool_use"}) for n in many]
+        case "bedrock":
+            yield [_part(0, "delta.reasoningContent.text", long)] * 4
+            yield [_part(0, "delta.reasoningContent.redactedContent", long)] * 2
+            yield [_part(0, "delta.toolUse.input", long)] * 2
+            yield [_part(n, "start.toolUse", {"name": "x"}) for n in many]
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama", "anthropic", "bedrock"])
+async def test_what_does_not_end_is_given_up(name: str) -> None:
+    """Before it fills the memory; the answer is complete after it, and would be taken."""
+    row = ROWS[name]
+    answers = [[*events, *row.answer] for events in _endless(name)]
+    async with serving(row, *map(row.encoded, answers)) as provider:
+        for _ in answers:
+            with pytest.raises(StreamBroken, match=r"do(es)? not end|more than 64"):
+                await said(provider)
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "bedrock"])
+async def test_a_body_is_read_as_far_as_it_may_be_long(name: str) -> None:
+    """Also one that is small until it is unpacked; none is asked for, and one of a moderate size is read."""
+    row = replace(ROWS[name], kind="application/json")
+    headers = {"content-type": row.kind, "content-encoding": "gzip"}
+    asked: list[str] = []
+
+    async def packed(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers["accept-encoding"])
+        return web.Response(body=gzip.compress(b" " * 5_000_000), headers=headers)
+
+    async with serving(row, b" " * 5_000_000, packed, b'{"error": "no"%s}' % (b" " * 3_000_000)) as provider:
+        for _ in range(2):
+            with pytest.raises(StreamBroken, match="more than 4000000 bytes"):
+                await said(provider)
+        with pytest.raises((NotTheApi, HttpFault)):
+            await said(provider)
+    assert asked == ["identity"]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.providers.base import Text
+from agent.providers.http import StreamBroken
 from agent.providers.think_tags import ThinkTags
 
 
@@ -57,3 +58,10 @@ def test_nothing_is_lost_or_made_up(text: str, size: int, thinks: bool) -> None:
     assert (said, thought) == whole
     if "think" not in text.lower():
         assert said == text
+
+
+@pytest.mark.parametrize(("opening", "thinks"), [("<think>", False), ("", True)])
+def test_thoughts_that_do_not_end_are_given_up(opening: str, thinks: bool) -> None:
+    """Shown as they come, or held back since they may be text."""
+    with pytest.raises(StreamBroken, match="do not end"):
+        split(opening + "x" * 210_000, 10_000, thinks=thinks)
