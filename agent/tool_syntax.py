@@ -62,7 +62,7 @@ _BRACKETS = re.compile(r"^[ \t]*[\[\](),;]+[ \t]*$", re.MULTILINE)
 
 
 # Whatever `trigger` finds holds one of these characters; plain sentences hold none, and are told apart much quicker.
-MARKS = re.compile(r"[<`{\[(:]|>>>|\bto=")
+MARKS = re.compile(r"[<`{\[(:>=]")
 
 
 @lru_cache(maxsize=64)
