@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Call, Chunk, Note, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
     MAX_ARGUMENTS,
     MAX_PARTS,
@@ -165,6 +165,7 @@ class _Reader:
         self._model = model
         self._hide = hide
         self._blocks: dict[Any, _Block] = {}
+        self._begun = False  # it has been told that there is a call among them
         self._tags = ThinkTags()
         self._stop: str | None = None
         self._usage: dict[str, int] = {}
@@ -230,6 +231,9 @@ class _Reader:
         self._blocks[index] = _Block(block, signature=str(block.get("signature") or ""))
         if len(self._blocks) > MAX_PARTS:
             raise StreamBroken(f"more than {MAX_PARTS} blocks")
+        if block.get("type") == "tool_use" and not self._begun:
+            self._begun = True
+            return [Begun()]
         return self._thought(self._blocks[index], block.get("thinking"))
 
     def _delta(self, index: Any, delta: JsonObject) -> list[Chunk]:

@@ -79,6 +79,11 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """Something that comes whole later has begun to arrive."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """Usage of this call. `input_tokens` count all that was read, the cached ones too."""
 
@@ -120,7 +125,7 @@ class Note:
     specialist: str | None = None
 
 
-Chunk = Text | Reasoning | Call | Tokens | Note | Cited | Searched
+Chunk = Text | Reasoning | Call | Begun | Tokens | Note | Cited | Searched
 
 
 class Wire(Protocol):

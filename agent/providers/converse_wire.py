@@ -13,7 +13,7 @@ import orjson
 from yarl import URL
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Call, Chunk, Note, Reasoning, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Reasoning, Text, Tokens, Where
 from agent.providers.event_stream import CONTENT_TYPE, Frame, Frames, fault_of
 from agent.providers.http import (
     LIBRARY_ERRORS,
@@ -299,6 +299,7 @@ class _Reader:
         self.done = False
         self._model = model
         self._calls: dict[Any, _Partial] = {}
+        self._begun = False  # it has been told that there is a call
         self._thoughts: dict[Any, _Partial] = {}
         self._tags = ThinkTags()
         self._usage: JsonObject = {}
@@ -341,7 +342,7 @@ class _Reader:
         return Text(text)
 
     def _event(self, frame: Frame) -> list[Chunk]:
-        """The chunks of an event that is no delta: none, but it may be the end of them."""
+        """The chunks of an event that is no delta; it may be the end of them."""
         kind, name, payload = frame
         if kind != "event":
             raise fault_of(frame)
@@ -349,6 +350,7 @@ class _Reader:
             body = loads(payload)
             if use := dict_of(dict_of(body.get("start")).get("toolUse")):
                 self._start(index_of(body.get("contentBlockIndex")), use)
+                return self._first_call()
         elif name == "messageStop":
             self._stop = str(loads(payload).get("stopReason") or "end_turn")
         elif name == "metadata":
@@ -398,9 +400,16 @@ class _Reader:
         if use := dict_of(delta.get("toolUse")):
             if isinstance(piece := use.get("input"), str):
                 self._calls.setdefault(index, _Partial()).argue(piece)
+                return self._first_call()
         elif thought := dict_of(delta.get("reasoningContent")):
             return self._think(self._thoughts.setdefault(index, _Partial()), thought)
         return []
+
+    def _first_call(self) -> list[Chunk]:
+        if self._begun:
+            return []
+        self._begun = True
+        return [Begun()]
 
     def _told(self, found: Sequence[Text | Reasoning]) -> list[Chunk]:
         self._said = self._said or any(isinstance(each, Text) for each in found)

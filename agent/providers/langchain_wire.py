@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Call, Chunk, Tokens
+from agent.providers.base import Begun, Call, Chunk, Tokens
 from agent.providers.http import MAX_ARGUMENTS, MAX_NAME, MAX_PARTS, HttpFault, StreamBroken, counted, dict_of
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
@@ -171,6 +171,7 @@ class _Reader:
         self._partials: dict[Any, _Partial] = {}
         self._last: Any = None
         self._whole: list[Call] = []
+        self._begun = False  # it has been told that there are some
         self._usage: Tokens | None = None
         self._characters = 0
         self._tags = ThinkTags()
@@ -188,6 +189,9 @@ class _Reader:
                 self._piece(piece.get("index"), piece.get("id") or "", piece.get("name") or "", piece.get("args") or "")
         else:
             self._take_whole(message)
+        if (self._partials or self._whole) and not self._begun:
+            self._begun = True
+            yield Begun()
         if len(self._partials) + len(self._whole) > MAX_PARTS:
             raise StreamBroken(f"more than {MAX_PARTS} calls")
         if usage := message.usage_metadata:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from agent.providers.arguments import bare_name, read_arguments
-from agent.providers.base import Call, Chunk, Note, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
     MAX_PARTS,
     HttpFault,
@@ -152,6 +152,7 @@ class _Reader:
         self._hide = hide
         self._tags = ThinkTags()
         self._calls: list[Call] = []
+        self._begun = False  # it has been told that there are some
         self._thoughts: list[str] = []
         self._last: JsonObject = {}
         self._characters = 0
@@ -203,6 +204,9 @@ class _Reader:
             chunks += self._tags.feed(text)
         for call in list_of(message.get("tool_calls")):
             self._calls.append(_call(call))
+        if self._calls and not self._begun:
+            self._begun = True
+            chunks.append(Begun())
         if len(self._calls) > MAX_PARTS:
             raise StreamBroken(f"more than {MAX_PARTS} calls")
         return chunks

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from agent.providers.arguments import bare_name, json_objects, read_arguments, split_names
-from agent.providers.base import Call, Chunk, Note, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
     MAX_ARGUMENTS,
     MAX_NAME,
@@ -262,6 +262,7 @@ class _Reader:
         self._keeps_thoughts = False
         self._hide = hide
         self._partials: dict[Any, _Partial] = {}
+        self._begun = False  # it has been told that there are some
         self._last: Any = None
         self._usage: JsonObject | None = None
         self._finish: str | None = None
@@ -374,6 +375,9 @@ class _Reader:
                 self._piece(piece)
         if isinstance(legacy := message.get("function_call"), dict):
             self._piece({"index": "function_call", "function": legacy})
+        if self._partials and not self._begun:
+            self._begun = True
+            chunks.append(Begun())
         return chunks
 
     def _piece(self, piece: JsonObject) -> None:

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from agent.providers.anthropic import AnthropicConfig, anthropic
-from agent.providers.base import Call, Chunk, Cited, Note, Provider, Reasoning, Searched, Text, Tokens
+from agent.providers.base import Begun, Call, Chunk, Cited, Note, Provider, Reasoning, Searched, Text, Tokens
 from agent.providers.bedrock import BedrockConfig, bedrock
 from agent.providers.bedrock_agent import BedrockAgentConfig, bedrock_agent
 from agent.providers.http import HttpFault, NotTheApi, StreamBroken
@@ -286,7 +286,7 @@ def usable(chunk: Chunk) -> bool:
             return isinstance(chunk.document_id, str) and 0 <= chunk.start <= chunk.end < 100
         case Searched():
             return isinstance(chunk.query, str) and chunk.passages >= 0
-    return isinstance(chunk, Note)
+    return isinstance(chunk, Note | Begun)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from agent.errors import (
 )
 from agent.events import ConfirmationRequired, ReasoningDelta
 from agent.providers import kinds
+from agent.providers.base import Begun, Chunk, Provider, Text
 from agent.providers.base import Call as CalledChunk
-from agent.providers.base import Chunk, Provider, Text
 from agent.providers.examination import CALL_TWICE, COUNT, examine
 from agent.transcript import AssistantMessage, JsonObject, ToolCall, UserMessage
 from tests.contract.model_calls import ask, calls_in, carried_on, request, text_in, thoughts_in, tokens_in
@@ -115,6 +115,21 @@ async def test_a_piece_is_passed_on_before_the_next_one_comes(bench: Bench) -> N
         assert await anext(stream) == Text("Hello ")
         assert (await bench.lane.open_streams()).open == 1
     await bench.lane.until(open=0)
+
+
+async def test_a_call_is_told_of_while_it_is_written(bench: Bench) -> None:
+    """Once, before there is all of it. What an agent hands back is there at once."""
+    if bench.provider.capabilities.managed:
+        assert Begun() not in await bench.answer(Reply("", CALLS))
+        return
+    provider = bench.made(timeouts={"idle_s": 1}) if bench.row.in_threads else bench.provider
+    await bench.script(Reply("", CALLS, hang_after=1), Reply("Hello.", CALLS))
+    async with aclosing(stream_of(provider)) as stream:
+        assert await anext(stream) == Begun()
+    await bench.lane.until(open=0)
+    chunks = await ask(provider)
+    assert [chunk for chunk in chunks if isinstance(chunk, Text | Begun)][-1:] == [Begun()]
+    assert chunks.count(Begun()) == 1
 
 
 @pytest.mark.parametrize("size", [None, 1, 7])

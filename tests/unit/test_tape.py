@@ -16,6 +16,7 @@ import pytest
 from agent.confirmation import Verdict
 from agent.errors import HistoryRejected, ModelBusy, ModelError, ModelTimeout, ModelUnavailable, NotOnTape
 from agent.providers.base import (
+    Begun,
     Call,
     Chunk,
     Cited,
@@ -125,6 +126,7 @@ async def test_every_kind_of_chunk_comes_back(tmp_path: Path) -> None:
         Text("Yes, "),
         Text("señor \ud800"),
         Call(SEEN),
+        Begun(),
         Call(ToolCall("", "book", {}), "no JSON"),
         Searched("opening hours", 3),
         Cited("faq", "2", 0, 4, 0.5),
