@@ -25,6 +25,7 @@ from agent.providers.http import (
     dict_of,
     index_of,
     loads,
+    short,
     to_the_end,
 )
 from agent.providers.think_tags import ThinkTags
@@ -313,7 +314,8 @@ class _Reader:
         if not isinstance(error, dict):
             return HttpFault(500, self._hide(str(error))[:300])
         kind = str(error.get("type"))
-        return HttpFault(_STATUS.get(kind, 500), self._hide(str(error.get("message", kind)))[:300], code=kind)
+        message = self._hide(str(error.get("message", kind)))[:300]
+        return HttpFault(_STATUS.get(kind, 500), message, code=short(kind, self._hide))
 
 
 _STATUS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -123,7 +123,7 @@ class ConverseWire:
         """Send and yield chunks; raises one of `CONVERSE_ERRORS`."""
         response = await self._send(payload)
         async with response:
-            reader = _Reader(self._config.model)
+            reader = _Reader(self._config.model, self._server.hide)
             if response.content_type == CONTENT_TYPE:
                 frames = Frames(response)
                 while not reader.done and (batch := await frames.some()):
@@ -295,9 +295,10 @@ class _Partial:
 class _Reader:
     """Makes chunks of the answer's events."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, hide: Callable[[str], str]) -> None:
         self.done = False
         self._model = model
+        self._hide = hide
         self._calls: dict[Any, _Partial] = {}
         self._begun = False  # it has been told that there is a call
         self._thoughts: dict[Any, _Partial] = {}
@@ -345,7 +346,7 @@ class _Reader:
         """The chunks of an event that is no delta; it may be the end of them."""
         kind, name, payload = frame
         if kind != "event":
-            raise fault_of(frame)
+            raise fault_of(frame, self._hide)
         if name == "contentBlockStart":
             body = loads(payload)
             if use := dict_of(dict_of(body.get("start")).get("toolUse")):

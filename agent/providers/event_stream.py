@@ -6,7 +6,7 @@ by botocore, whose parser alone costs more CPU than everything else of a streame
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from zlib import crc32
 
 import aiohttp
 
-from agent.providers.http import HttpFault, StreamBroken, loads
+from agent.providers.http import HttpFault, StreamBroken, loads, short
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 MAX_FRAME = 25 * 1024 * 1024
@@ -133,9 +133,9 @@ _STATUS = {
 }
 
 
-def fault_of(frame: Frame) -> HttpFault:
-    """An `exception` or `error` message, as if it had come with the status it stands for."""
+def fault_of(frame: Frame, hide: Callable[[str], str] = str) -> HttpFault:
+    """An `exception` or `error` message, as if it had come with the status it stands for; `hide` as in `error_of`."""
     body = loads(frame.payload) if frame.payload else {}
     words = str(body.get("message") or body.get("originalMessage") or "the stream ended with an error")
     code = frame.name[:1].upper() + frame.name[1:]
-    return HttpFault(_STATUS.get(frame.name, 500), " ".join(words.split())[:300], code=code)
+    return HttpFault(_STATUS.get(frame.name, 500), " ".join(hide(words).split())[:300], code=short(code, hide))

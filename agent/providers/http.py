@@ -6,7 +6,7 @@ A request is sent once. Whether it is sent again, there or elsewhere, is decided
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -142,16 +142,19 @@ class HttpServer:
     async def _fault(self, response: aiohttp.ClientResponse) -> HttpFault:
         text = (await response.content.read(MAX_ERROR_BODY)).decode("utf-8", "replace")
         code = response.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2]
-        message, named = error_of(text)
-        return HttpFault(response.status, self.hide(message), _retry_after(response), code or named)
+        message, named = error_of(text, self.hide)
+        return HttpFault(response.status, message, _retry_after(response), short(code, self.hide) or named)
 
     def hide(self, text: str) -> str:
         """What a server said, without our secret."""
         return text.replace(self._secret, "***") if self._secret else text
 
 
-def error_of(text: str) -> tuple[str, str]:
-    """The server's own words in one line, and the code it gives, out of an error's body in any of the usual forms."""
+def error_of(text: str, hide: Callable[[str], str] = str) -> tuple[str, str]:
+    """The server's own words in one line, and the code it gives, out of an error's body in any of the usual forms.
+
+    `hide` cuts out what nobody is to read, before anything is cut short.
+    """
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -164,7 +167,12 @@ def error_of(text: str) -> tuple[str, str]:
             code = str(inner.get("code") or inner.get("type") or inner.get("__type") or "")
         else:
             text = str(inner)
-    return " ".join(text.split())[:300], code
+    return " ".join(hide(text).split())[:300], short(code, hide)
+
+
+def short(code: str, hide: Callable[[str], str]) -> str:
+    """A code of a server: a word, not whatever it says."""
+    return hide(code)[:60]
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

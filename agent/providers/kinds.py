@@ -92,6 +92,7 @@ def _make(name: str, entry: ProviderEntry, environ: Mapping[str, str], where: Wh
             chain = langchain.LangChainConfig(
                 factory=entry.factory,
                 arguments={**entry.arguments, **secret},
+                secrets=tuple(secret.values()),
                 idle_timeout_s=entry.timeouts.idle_s,
                 **common,
             )

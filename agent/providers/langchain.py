@@ -34,11 +34,15 @@ _SECRET = ("key", "secret", "token", "password", "credential")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LangChainConfig:
-    """`factory` is `package.module:Class`, `arguments` its keyword arguments; they win over what is set here."""
+    """`factory` is `package.module:Class`, `arguments` its keyword arguments; they win over what is set here.
+
+    `secrets` are those among their values that no error may show, besides the ones whose name tells.
+    """
 
     factory: str
     model: str
     arguments: JsonObject = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     options: JsonObject = field(default_factory=dict)  # keyword arguments of each call
     idle_timeout_s: float = 60.0  # `timeout` of classes that have one
     threads: int = 32  # calls at once, of classes without async code
@@ -48,7 +52,8 @@ class LangChainConfig:
 def langchain(config: LangChainConfig, name: str = "langchain", capabilities: Capabilities = LANGCHAIN) -> Provider:
     """The model of a class; `ModelsError` when it cannot be imported or made, with what to do."""
     kind = _import(config.factory, f"providers.{name}.factory")
-    given = frozenset(str(value) for key, value in config.arguments.items() if _is_secret(key, value))
+    named = (str(value) for key, value in config.arguments.items() if _is_secret(key, value))
+    given = frozenset(filter(None, (*config.secrets, *named)))
     model = _make(kind, config, f"providers.{name}.arguments", capabilities, Secrets(given))
     # The class may have read further ones from the environment.
     held = (value.get_secret_value() for value in vars(model).values() if isinstance(value, SecretStr))
@@ -108,9 +113,9 @@ def _make(
         # The values are left out, for one of them may be a key.
         problems = [(".".join([path, *map(str, e["loc"])]), secrets.cut_from(e["msg"])) for e in error.errors()]
         raise ModelsError(problems) from None
-    except Exception as error:  # whatever a class of others raises when it is made with arguments that do not do
+    except Exception as error:  # noqa: BLE001 (a class of others raises anything, and what it says may hold a key)
         said = secrets.cut_from(f"{kind.__name__} cannot be made with them: {error}")
-        raise ModelsError([(path, said)]) from error
+        raise ModelsError([(path, said)]) from None
 
 
 def _taken(kind: type[BaseChatModel], ours: JsonObject, given: JsonObject) -> Iterator[tuple[str, Any]]:

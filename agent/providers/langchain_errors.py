@@ -9,7 +9,7 @@ from typing import Any
 from agent.errors import ModelError, ModelMisbehaved
 from agent.providers import http
 from agent.providers.base import Where
-from agent.providers.http import HttpFault, StreamBroken, error_of
+from agent.providers.http import HttpFault, StreamBroken, error_of, short
 from agent.providers.langchain_wire import LangChainFault
 
 # By class name or error code, in lower case: what carries no status, or one that says something else.
@@ -57,11 +57,15 @@ class Secrets:
 
     values: frozenset[str] = field(repr=False)
 
+    def hide(self, text: str) -> str:
+        """A text without them; one that is part of another leaves nothing of it."""
+        for secret in sorted(self.values, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
     def cut_from(self, text: str) -> str:
         """A text in one line, without them."""
-        for secret in self.values:
-            text = text.replace(secret, "***")
-        return " ".join(text.split())[:300]
+        return " ".join(self.hide(text).split())[:300]
 
 
 def classify(error: Exception, where: Where, secrets: Secrets) -> ModelError:
@@ -107,11 +111,11 @@ def _http_fault(error: BaseException, secrets: Secrets) -> HttpFault | None:
         status = 500  # an error inside a stream
     if status is None:
         return None
-    said = told.get("Message") or told.get("message") or error_of(str(error))[0]
+    said = told.get("Message") or told.get("message") or error_of(str(error), secrets.hide)[0]
     message = secrets.cut_from(str(said))
     if status == 400 and any(part in message.lower() for part in _OF_THE_MODEL):
         status = 404
-    return HttpFault(status, message, _retry_after(response), code)
+    return HttpFault(status, message, _retry_after(response), short(code, secrets.hide))
 
 
 def _named(name: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,12 +23,12 @@ from agent.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
-from agent.providers import base
+from agent.providers import base, kinds
 from agent.providers.base import Capabilities, Chunk, ModelRequest, Provider, Reasoning, Text, Tokens, TurnFacts, Where
 from agent.providers.langchain import LANGCHAIN, LangChainConfig, langchain
 from agent.providers.langchain_errors import Secrets, classify
 from agent.providers.langchain_wire import LangChainFault
-from agent.routing.config import ModelsError
+from agent.routing.config import ModelsError, read
 from agent.transcript import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from tests.doubles.model_service import Call, Lane, ModelService, Quirk, Reply
 from tests.doubles.world import CUSTOMER, NOW, SPECS
@@ -233,6 +234,22 @@ async def test_no_secret_is_shown_wherever_it_came_from(models: ModelService, mo
             await ask(provider)
         assert KEY not in f"{caught.value} {caught.value.user_hint} {provider}"
         assert "***" in str(caught.value)
+
+
+async def test_whatever_an_argument_of_the_environment_is_called_it_is_a_secret(models: ModelService) -> None:
+    """Also one that no name gives away, where the words of an error are cut."""
+    lane = await models.lane(Reply(status=400, error_message=f"{'x' * 270} no such organization {KEY}"))
+    entry = {"kind": "langchain", "factory": "langchain_openai:ChatOpenAI", "model": "m"}
+    entry |= {
+        "arguments": {"base_url": lane.url("openai"), "api_key": "of-no-account"},
+        "arguments_env": {"organization": "MINE"},
+    }
+    file = {"providers": {"chain": entry}, "routes": {"default": {"primary": "chain"}}}
+    provider = kinds.make("chain", read(json.dumps(file), {"MINE": KEY}).providers["chain"], {"MINE": KEY})
+    with pytest.raises(ModelError) as caught:
+        await ask(provider)
+    assert "xxx" in str(caught.value)
+    assert KEY[:5] not in f"{caught.value} {provider}"
 
 
 async def test_blocking_calls_keep_to_their_own_threads(models: ModelService) -> None:

@@ -389,3 +389,24 @@ async def test_a_body_is_read_as_far_as_it_may_be_long(name: str) -> None:
         with pytest.raises((NotTheApi, HttpFault)):
             await said(provider)
     assert asked == ["identity"]
+
+
+async def test_no_part_of_a_secret_is_shown_wherever_an_error_is_cut() -> None:
+    """Where a message ends after 300 characters, in a text that is no JSON, as a code; which is short in any case."""
+    row = ROWS["anthropic"]
+    edge = "x" * 295 + KEY
+    long = {"type": "error", "error": {"type": f"{KEY} {'y' * 100}", "message": edge}}
+
+    def fails(body: bytes) -> Answer:
+        async def answer(_: web.Request) -> web.StreamResponse:
+            return web.Response(status=400, body=body, headers={"x-amzn-errortype": edge if body == b"" else ""})
+
+        return answer
+
+    answers = (fails(orjson.dumps(long)), fails(edge.encode()), fails(b""), row.encoded([("", long)]))
+    async with serving(row, *answers) as provider:
+        for _ in answers:
+            with pytest.raises(HttpFault) as caught:
+                await said(provider)
+            assert "sk-do" not in f"{caught.value!r} {caught.value}"
+            assert len(caught.value.code) <= 60
