@@ -77,7 +77,7 @@ class Recorder:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.touch(mode=0o600)
         except OSError as error:
             raise TapeError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -259,3 +259,9 @@ async def test_a_failure_before_the_first_chunk_is_on_the_tape(tmp_path: Path) -
         with pytest.raises(ModelUnavailable, match="down"):
             await ask(made, request())
         assert await ask(made, request()) == [Text("up")]
+
+
+def test_a_tape_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """From the beginning, for it quotes conversations."""
+    Recorder(tmp_path / "t.jsonl")
+    assert (tmp_path / "t.jsonl").stat().st_mode & 0o777 == 0o600
