@@ -12,6 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tools.executors import aws
 from tools.executors.aws import AwsError, AwsService
 
 URL = "https://bedrock-runtime.eu-west-1.amazonaws.com/model/a%3A0/converse"
@@ -90,6 +91,35 @@ async def test_credentials_that_cannot_be_renewed_are_an_error_that_says_so(runs
     (tmp_path / "credentials2").unlink()
     with pytest.raises(AwsError, match=r"cannot be renewed .*sign in again"):
         await signed(service)
+
+
+async def test_nobody_waits_for_new_credentials_while_the_old_ones_are_good(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One asks for new ones, in vain; the others go on meanwhile, and afterwards nobody asks for half a minute."""
+    known = json.loads((tmp_path / "credentials1").read_text())
+    known["Expiration"] = (datetime.now(UTC) + timedelta(minutes=12)).isoformat()
+    (tmp_path / "credentials1").write_text(json.dumps(known))
+    go_on = tmp_path / "go_on"
+    program = f"echo x >> {runs}; [ $(wc -l < {runs}) -gt 1 ] || exec cat {tmp_path}/credentials1\n"
+    (tmp_path / "program.sh").write_text(f"{program}until [ -e {go_on} ]; do sleep 0.01; done; exit 1\n")
+    monkeypatch.setattr(aws, "RENEWED_EVERY_S", 0.0)
+    service = AwsService("bedrock-runtime", signing_name="bedrock", profile="short")
+    await service.open()
+    go_on.touch()
+    assert await signed(service) == "AKID1"
+    go_on.unlink()
+    asking = asyncio.create_task(signed(service))
+    async with asyncio.timeout(5):
+        while await asyncio.to_thread(runs.read_text) != "x\nx\nx\n":
+            await asyncio.sleep(0.01)
+        assert {await signed(service) for _ in range(8)} == {"AKID1"}
+    assert not asking.done()
+    monkeypatch.setattr(aws, "RENEWED_EVERY_S", 30.0)
+    go_on.touch()
+    assert await asking == "AKID1"
+    assert {await signed(service) for _ in range(8)} == {"AKID1"}
+    assert await asyncio.to_thread(runs.read_text) == "x\nx\nx\nx\n"
 
 
 @pytest.mark.parametrize("endpoint", ["models.example", "http://[x", "ftp://models.example"])

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, reduce
 from hashlib import sha256
@@ -22,6 +24,9 @@ from botocore.session import Session
 from yarl import URL
 
 SIGNED_AT_ONCE = 4
+# Credentials that are good for less have to be renewed, as botocore has it; others may be, if not at every request.
+GOOD_ENOUGH_S = 600
+RENEWED_EVERY_S = 30.0
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -58,6 +63,8 @@ class AwsService:
         self._endpoint = endpoint_url
         self._api_key = api_key
         self._credentials: Any = None
+        self._held: Any = None  # the credentials last used
+        self._renewable_at = 0.0
         self._signing = asyncio.Semaphore(SIGNED_AT_ONCE)
         self._refreshing = asyncio.Lock()
 
@@ -121,21 +128,38 @@ class AwsService:
         self.url = endpoint.rstrip("/")
 
     async def _frozen(self) -> Any:
-        held = self._credentials
-        if held is None:
+        """The credentials as they are now; asking for new ones may take a server's time."""
+        source = self._credentials
+        if source is None:
             return None
-        # A refresh asks a server, and waits for it; one does for all that wait.
-        if isinstance(held, RefreshableCredentials) and held.refresh_needed():
+        if not (isinstance(source, RefreshableCredentials) and source.refresh_needed()):
+            self._held = source.get_frozen_credentials()
+        elif self._must_renew(source):
             async with self._refreshing:
-                try:
-                    held = await asyncio.to_thread(held.get_frozen_credentials)
-                except HTTPClientError as error:
-                    raise AwsUnreachable(f"AWS credentials cannot be renewed: {type(error).__name__}") from error
-                except (BotoCoreError, ClientError) as error:
-                    raise AwsError(f"AWS credentials cannot be renewed ({_said(error)}); sign in again") from error
-        else:
-            held = held.get_frozen_credentials()
-        return held
+                if self._must_renew(source):  # nobody has while we waited
+                    await self._renew(source)
+        elif not self._refreshing.locked() and self._may_renew():
+            # Those at hand are still good: the others go on with them, and so does this one if it fails.
+            async with self._refreshing:
+                if self._may_renew():
+                    with suppress(AwsError):
+                        await self._renew(source)
+        return self._held
+
+    def _must_renew(self, source: RefreshableCredentials) -> bool:
+        return self._held is None or source.refresh_needed(GOOD_ENOUGH_S)
+
+    def _may_renew(self) -> bool:
+        return time.monotonic() >= self._renewable_at
+
+    async def _renew(self, source: RefreshableCredentials) -> None:
+        self._renewable_at = time.monotonic() + RENEWED_EVERY_S
+        try:
+            self._held = await asyncio.to_thread(source.get_frozen_credentials)
+        except HTTPClientError as error:
+            raise AwsUnreachable(f"AWS credentials cannot be renewed: {type(error).__name__}") from error
+        except (BotoCoreError, ClientError) as error:
+            raise AwsError(f"AWS credentials cannot be renewed ({_said(error)}); sign in again") from error
 
 
 def _signature(
