@@ -12,6 +12,7 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from agent.errors import (
@@ -239,7 +240,7 @@ async def test_no_secret_is_shown_wherever_it_came_from(models: ModelService, mo
 async def test_whatever_an_argument_of_the_environment_is_called_it_is_a_secret(models: ModelService) -> None:
     """Also one that no name gives away, where the words of an error are cut."""
     lane = await models.lane(Reply(status=400, error_message=f"{'x' * 270} no such organization {KEY}"))
-    entry = {"kind": "langchain", "factory": "langchain_openai:ChatOpenAI", "model": "m"}
+    entry: dict[str, Any] = {"kind": "langchain", "factory": "langchain_openai:ChatOpenAI", "model": "m"}
     entry |= {
         "arguments": {"base_url": lane.url("openai"), "api_key": "of-no-account"},
         "arguments_env": {"organization": "MINE"},
@@ -347,6 +348,28 @@ async def test_counts_that_cannot_be_are_estimated() -> None:
     *_, tokens = await ask(langchain(LangChainConfig(factory=f"{__name__}:Miscounts", model="m")), tools=())
     assert isinstance(tokens, Tokens)
     assert (tokens.estimated, tokens.output_tokens) == (True, 1)
+
+
+class Endless(Echo):
+    """Thinks without end, or calls."""
+
+    calls: bool = False
+
+    def _stream(self, messages: list[BaseMessage], *_: Any, **more: Any) -> Iterator[ChatGenerationChunk]:
+        for n in range(65 if self.calls else 4):
+            call = ToolCallChunk(name="list_projects", args="{}", id=str(n), index=n)
+            thought = {} if self.calls else {"reasoning_content": "x" * 60_000}
+            calls = [call] if self.calls else []
+            message = AIMessageChunk(content="", additional_kwargs=thought, tool_call_chunks=calls)
+            yield ChatGenerationChunk(message=message)
+
+
+@pytest.mark.parametrize("calls", [True, False])
+async def test_what_does_not_end_is_given_up(calls: bool) -> None:
+    """Thoughts after 200,000 characters, calls after 64."""
+    config = LangChainConfig(factory=f"{__name__}:Endless", model="m", arguments={"calls": calls})
+    with pytest.raises(ModelUnavailable, match="more than 64 calls" if calls else "do not end"):
+        await ask(langchain(config), tools=())
 
 
 def problems() -> Iterator[tuple[dict[str, Any], str, str]]:

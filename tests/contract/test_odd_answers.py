@@ -54,9 +54,8 @@ class Row:
 
 def _in(path: str, value: Any) -> dict[str, Any]:
     """The value as the only member of objects in each other."""
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return value
+    first, _, rest = path.partition(".")
+    return {first: _in(rest, value) if rest else value}
 
 
 def _piece(finish: str | None = None, **delta: Any) -> tuple[str, dict[str, Any]]:
