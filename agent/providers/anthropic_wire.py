@@ -14,6 +14,7 @@ from agent.providers.http import (
     MAX_ARGUMENTS,
     MAX_PARTS,
     Declined,
+    Endless,
     HttpFault,
     HttpServer,
     Lines,
@@ -144,7 +145,7 @@ class _Block:
     def sign(self, piece: str) -> None:
         self.signature += piece
         if len(self.signature) > MAX_ARGUMENTS:
-            raise StreamBroken("the signature of a thought does not end")
+            raise Endless("the signature of a thought does not end")
 
 
 def _plain_text(body: JsonObject) -> str | None:
@@ -231,7 +232,7 @@ class _Reader:
             return self._text(block.get("text"))
         self._blocks[index] = _Block(block, signature=str(block.get("signature") or ""))
         if len(self._blocks) > MAX_PARTS:
-            raise StreamBroken(f"more than {MAX_PARTS} blocks")
+            raise Endless(f"more than {MAX_PARTS} blocks")
         if block.get("type") == "tool_use" and not self._begun:
             self._begun = True
             return [Begun()]
@@ -247,7 +248,7 @@ class _Reader:
             case "input_json_delta" if isinstance(piece := delta.get("partial_json"), str):
                 block.add(piece)
                 if block.size > MAX_ARGUMENTS:
-                    raise StreamBroken("the arguments of a call do not end")
+                    raise Endless("the arguments of a call do not end")
             case "thinking_delta":
                 return self._thought(block, delta.get("thinking"))
             case "signature_delta":

@@ -20,6 +20,7 @@ from agent.providers.http import (
     MAX_ARGUMENTS,
     MAX_PARTS,
     Declined,
+    Endless,
     HttpFault,
     HttpServer,
     NotTheApi,
@@ -283,13 +284,13 @@ class _Partial:
     def argue(self, text: str) -> None:
         self.add(text)
         if self.size > MAX_ARGUMENTS:
-            raise StreamBroken("the arguments of a call do not end")
+            raise Endless("the arguments of a call do not end")
 
     def keep(self, signature: str, data: str) -> None:
         self.signature += signature
         self.data += data
         if len(self.signature) + len(self.data) > MAX_ARGUMENTS:
-            raise StreamBroken("what a thought keeps to itself does not end")
+            raise Endless("what a thought keeps to itself does not end")
 
 
 class _Reader:
@@ -333,7 +334,7 @@ class _Reader:
         if texts:
             chunks.append(self._plain(texts))
         if len(self._calls) + len(self._thoughts) > MAX_PARTS:
-            raise StreamBroken(f"more than {MAX_PARTS} calls and thoughts")
+            raise Endless(f"more than {MAX_PARTS} calls and thoughts")
         return chunks
 
     def _plain(self, texts: list[str]) -> Text:

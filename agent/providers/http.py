@@ -54,6 +54,10 @@ class StreamBroken(Exception):
     """The answer ended early, or cannot be read."""
 
 
+class Endless(StreamBroken):
+    """The answer has more parts, or longer ones, than any sense can be made of."""
+
+
 class NotTheApi(Exception):
     """Something answered that is no such API (a web page, a proxy's greeting)."""
 
@@ -276,6 +280,8 @@ def classify(error: Exception, where: Where = Where()) -> ModelError:
             return _refusal(error, where)
         case NotTheApi():
             return ModelRejected(str(error), user_hint=_model_hint(where))
+        case Endless():
+            return ModelMisbehaved(str(error))
         case StreamBroken():
             return ModelUnavailable(str(error))
         case Declined():

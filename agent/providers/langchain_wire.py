@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 
 from agent.providers.arguments import read_arguments
 from agent.providers.base import Begun, Call, Chunk, Tokens
-from agent.providers.http import MAX_ARGUMENTS, MAX_NAME, MAX_PARTS, HttpFault, StreamBroken, counted, dict_of
+from agent.providers.http import MAX_ARGUMENTS, MAX_NAME, MAX_PARTS, Endless, HttpFault, StreamBroken, counted, dict_of
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
@@ -160,7 +160,7 @@ class _Partial:
         self.arguments.append(arguments)
         self.size += len(arguments)
         if self.size > MAX_ARGUMENTS or len(self.name) > MAX_NAME:
-            raise StreamBroken("a call does not end")
+            raise Endless("a call does not end")
 
 
 class _Reader:
@@ -193,7 +193,7 @@ class _Reader:
             self._begun = True
             yield Begun()
         if len(self._partials) + len(self._whole) > MAX_PARTS:
-            raise StreamBroken(f"more than {MAX_PARTS} calls")
+            raise Endless(f"more than {MAX_PARTS} calls")
         if usage := message.usage_metadata:
             # Integrations tell what came since the last time, and LangChain itself adds that up.
             self._usage = _sum(self._usage, cast(JsonObject, usage))

@@ -12,6 +12,7 @@ from agent.providers.arguments import bare_name, read_arguments
 from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
 from agent.providers.http import (
     MAX_PARTS,
+    Endless,
     HttpFault,
     HttpServer,
     Lines,
@@ -208,7 +209,7 @@ class _Reader:
             self._begun = True
             chunks.append(Begun())
         if len(self._calls) > MAX_PARTS:
-            raise StreamBroken(f"more than {MAX_PARTS} calls")
+            raise Endless(f"more than {MAX_PARTS} calls")
         return chunks
 
     def end(self, payload: JsonObject) -> list[Chunk]:

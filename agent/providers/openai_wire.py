@@ -21,6 +21,7 @@ from agent.providers.http import (
     MAX_NAME,
     MAX_PARTS,
     Declined,
+    Endless,
     HttpFault,
     HttpServer,
     Lines,
@@ -202,7 +203,7 @@ class _Partial:
         elif isinstance(arguments, str):
             self.size += len(arguments)
             if self.size > MAX_ARGUMENTS:
-                raise StreamBroken("the arguments of a call do not end")
+                raise Endless("the arguments of a call do not end")
             self.arguments.append(arguments)
 
     def _name(self, name: str, known: Collection[str]) -> None:
@@ -212,7 +213,7 @@ class _Partial:
         longer = name in known and self.name not in known and name.startswith(self.name)
         self.name = name if longer else self.name + name
         if len(self.name) > MAX_NAME:
-            raise StreamBroken("the name of a call does not end")
+            raise Endless("the name of a call does not end")
 
     @property
     def is_whole(self) -> bool:
@@ -389,7 +390,7 @@ class _Reader:
         self._last = key
         self._partials.setdefault(key, _Partial()).add(call_id, name, arguments, self._known)
         if len(self._partials) > MAX_PARTS:
-            raise StreamBroken(f"more than {MAX_PARTS} calls")
+            raise Endless(f"more than {MAX_PARTS} calls")
 
     def _key(self, index: Any, call_id: str, name: str, arguments: Any) -> Any:
         """Which call a piece belongs to."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from agent.providers.base import Reasoning, Text
-from agent.providers.http import MAX_THOUGHTS, StreamBroken
+from agent.providers.http import MAX_THOUGHTS, Endless
 
 _PAIRS = (
     ("<think>", "</think>"),
@@ -62,7 +62,7 @@ class ThinkTags:
         """A thought that did not come in the text."""
         self._room -= len(text)
         if self._room < 0:
-            raise StreamBroken("the thoughts do not end")
+            raise Endless("the thoughts do not end")
         return Reasoning(text)
 
     def feed(self, text: str) -> list[Text | Reasoning]:
@@ -73,7 +73,7 @@ class ThinkTags:
             first = _ANY.search(text, max(0, known - _LONGEST))
             if first is None:
                 if len(text) > self._room:
-                    raise StreamBroken("the thoughts do not end")
+                    raise Endless("the thoughts do not end")
                 self._held = text
                 return []
             self._unsure = False

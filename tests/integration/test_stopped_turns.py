@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -131,7 +132,9 @@ async def test_ctrl_c_in_the_terminal_stops_the_reply_and_not_the_conversation(c
     """The prompt comes back, and the program ends when it is told to."""
     command = [sys.executable, "-m", "backend", "chat", "--url", str(client.base_url)]
     pipe = asyncio.subprocess.PIPE
-    chat = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    # A test run in the background of a shell hands on that Ctrl-C is to be ignored.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    chat = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, preexec_fn=heeds)
     assert chat.stdin is not None
     assert chat.stdout is not None
     async with asyncio.timeout(20):
