@@ -22,6 +22,8 @@ from tools.contract import Prepared, TooEarly, ToolContext, ToolError, ToolResul
 
 T = TypeVar("T")
 
+# An event loop counts in whole milliseconds and may wake a sleeper a little early, which would be too early again.
+TICK_S = 0.02
 STOPPED = "stopped"  # the code of a call that was not made, because the person stopped the turn
 
 
@@ -99,7 +101,7 @@ async def _read_back(turn: Turn, effect: EffectKey, earlier: Earlier) -> ToolRes
     except TooEarly as early:
         if early.wait_s >= turn.remaining_s:
             raise
-        await asyncio.sleep(early.wait_s)
+        await asyncio.sleep(early.wait_s + TICK_S)
     context = replace(context, quiet_seconds=time.monotonic() - began)
     return await turn.toolbox.reconcile(effect.tool, effect.args, context)
 
