@@ -16,7 +16,7 @@ ACCEPT, INTEND, CLOSE = "INSERT INTO turns", "FOR SHARE", "SET state = $4"
 SETTLE = "AND effect_key = $2 AND status IN"
 # How late upstream carries something out: in any case before somebody else may conclude that it never will, and here
 # long after the look of one who only waits for a write to show up.
-SOON_MS, LATE_MS = 1200, 4200
+SOON_MS, LATE_MS = 900, 4200
 
 
 @asynccontextmanager
