@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from agent.providers.arguments import read_arguments
-from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Tokens, Where
 from agent.providers.http import (
     MAX_ARGUMENTS,
     MAX_PARTS,
@@ -29,7 +29,7 @@ from agent.providers.http import (
     short,
     to_the_end,
 )
-from agent.providers.think_tags import ThinkTags
+from agent.providers.line_reader import LineReader
 from agent.transcript import JsonObject, ToolCall
 
 API_VERSION = "2023-06-01"
@@ -148,61 +148,32 @@ class _Block:
             raise Endless("the signature of a thought does not end")
 
 
-def _plain_text(body: JsonObject) -> str | None:
-    """The text of an event that brings just that: nearly all of them."""
-    if body.get("type") != "content_block_delta":
-        return None
-    try:
-        text = body["delta"]["text"]
-    except (KeyError, TypeError):
-        return None
-    return None if type(text) is not str or "<" in text or "[" in text else text
-
-
-class _Reader:
+class _Reader(LineReader):
     """Makes chunks of the stream's events."""
 
     def __init__(self, model: str, hide: Callable[[str], str]) -> None:
-        self.done = False
+        super().__init__()
         self._model = model
         self._hide = hide
         self._blocks: dict[Any, _Block] = {}
-        self._begun = False  # it has been told that there is a call among them
-        self._tags = ThinkTags()
         self._stop: str | None = None
         self._usage: dict[str, int] = {}
-        self._characters = 0
 
-    def read(self, batch: Sequence[bytes]) -> list[Chunk]:
-        """The chunks of some lines of the stream. Text that arrived together stays together."""
-        chunks: list[Chunk] = []
-        texts: list[str] = []
-        passes = self._tags.is_idle
-        for line in batch:
-            if not line.startswith(b"data:"):
-                if line[:1] in (b"<", b"{"):
-                    raise NotTheApi("the answer is no event stream")
-                continue
-            body = data_of(line)
-            if body is None:  # some proxies end every stream as OpenAI does
-                continue
-            if passes and (text := _plain_text(body)):
-                texts.append(text)
-                continue
-            self._pass_on(texts, chunks)
-            chunks += self._event(body)
-            if self.done:
-                break
-            passes = self._tags.is_idle
-        self._pass_on(texts, chunks)
-        return chunks
+    def _body(self, line: bytes) -> JsonObject | None:
+        if line.startswith(b"data:"):
+            return data_of(line)  # some proxies end every stream as OpenAI does; that is nothing here
+        if line[:1] in (b"<", b"{"):
+            raise NotTheApi("the answer is no event stream")
+        return None
 
-    def _pass_on(self, texts: list[str], chunks: list[Chunk]) -> None:
-        if texts:
-            text = "".join(texts)
-            self._characters += len(text)
-            chunks.append(Text(text))
-            texts.clear()
+    def _plain_text(self, body: JsonObject) -> str | None:
+        if body.get("type") != "content_block_delta":
+            return None
+        try:
+            text = body["delta"]["text"]
+        except (KeyError, TypeError):
+            return None
+        return None if type(text) is not str or "<" in text or "[" in text else text
 
     def _event(self, body: JsonObject) -> list[Chunk]:
         """The chunks of one event; kinds that we do not know (`ping`, later ones) are none."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from agent.providers.arguments import bare_name, read_arguments
-from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Tokens, Where
 from agent.providers.http import (
     MAX_PARTS,
     Endless,
@@ -25,7 +25,7 @@ from agent.providers.http import (
     to_the_end,
     too_long,
 )
-from agent.providers.think_tags import ThinkTags
+from agent.providers.line_reader import LineReader
 from agent.transcript import JsonObject, ToolCall
 
 # Members of the request itself; every other option goes into its `options`.
@@ -131,61 +131,32 @@ class OllamaWire:
 _BLANK = (b"", b"\r")
 
 
-def _plain_text(body: JsonObject) -> str | None:
-    """The text of a line that brings just that: nearly all of them."""
-    if body.get("done"):
-        return None
-    try:
-        message = body["message"]
-        text = message["content"]
-    except (KeyError, TypeError):
-        return None
-    return None if len(message) > 2 or type(text) is not str or "<" in text or "[" in text else text
-
-
-class _Reader:
+class _Reader(LineReader):
     """Makes chunks of the answer's lines."""
 
     def __init__(self, model: str, keeps_thoughts: bool, hide: Callable[[str], str]) -> None:
-        self.done = False
+        super().__init__()
         self._model = model
         self._keeps_thoughts = keeps_thoughts
         self._hide = hide
-        self._tags = ThinkTags()
         self._calls: list[Call] = []
-        self._begun = False  # it has been told that there are some
         self._thoughts: list[str] = []
         self._last: JsonObject = {}
-        self._characters = 0
 
-    def read(self, batch: Sequence[bytes]) -> list[Chunk]:
-        """The chunks of some lines. Text that arrived together stays together."""
-        chunks: list[Chunk] = []
-        texts: list[str] = []
-        passes = self._tags.is_idle
-        for line in batch:
-            if line in _BLANK:
-                continue
-            body = loads(line)
-            if passes and (text := _plain_text(body)):
-                texts.append(text)
-                continue
-            self._pass_on(texts, chunks)
-            chunks += self._line(body)
-            if self.done:
-                break
-            passes = self._tags.is_idle
-        self._pass_on(texts, chunks)
-        return chunks
+    def _body(self, line: bytes) -> JsonObject | None:
+        return None if line in _BLANK else loads(line)
 
-    def _pass_on(self, texts: list[str], chunks: list[Chunk]) -> None:
-        if texts:
-            text = "".join(texts)
-            self._characters += len(text)
-            chunks.append(Text(text))
-            texts.clear()
+    def _plain_text(self, body: JsonObject) -> str | None:
+        if body.get("done"):
+            return None
+        try:
+            message = body["message"]
+            text = message["content"]
+        except (KeyError, TypeError):
+            return None
+        return None if len(message) > 2 or type(text) is not str or "<" in text or "[" in text else text
 
-    def _line(self, body: JsonObject) -> list[Chunk]:
+    def _event(self, body: JsonObject) -> list[Chunk]:
         if "error" in body:
             raise self._fault(body["error"])
         if body.get("done"):

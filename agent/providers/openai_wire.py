@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from agent.providers.arguments import bare_name, json_objects, read_arguments, split_names
-from agent.providers.base import Begun, Call, Chunk, Note, Text, Tokens, Where
+from agent.providers.base import Begun, Call, Chunk, Note, Tokens, Where
 from agent.providers.http import (
     MAX_ARGUMENTS,
     MAX_NAME,
@@ -38,6 +38,7 @@ from agent.providers.http import (
     to_the_end,
     too_long,
 )
+from agent.providers.line_reader import LineReader
 from agent.providers.think_tags import ThinkTags
 from agent.transcript import JsonObject, ToolCall
 
@@ -237,38 +238,20 @@ def _choice(body: JsonObject) -> JsonObject | None:
     return choices[0] if choices and isinstance(choices[0], dict) else None
 
 
-def _plain_text(body: JsonObject) -> str | None:
-    """The text of an event that holds nothing else: nearly all of them."""
-    try:
-        choice = body["choices"][0]
-        delta = choice["delta"]
-        text = delta["content"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    if type(text) is not str or "<" in text or "[" in text or choice.get("finish_reason") or body.get("usage"):
-        return None
-    if len(delta) > 1 and any(delta.get(name) for name in _BESIDE_TEXT):
-        return None
-    return text
-
-
-class _Reader:
+class _Reader(LineReader):
     """Makes chunks of the stream's events."""
 
     def __init__(self, model: str, known: set[str], hide: Callable[[str], str]) -> None:
-        self.done = False
+        super().__init__()
         self.parses_thoughts = False
         self._model = model
         self._known = known
         self._keeps_thoughts = False
         self._hide = hide
         self._partials: dict[Any, _Partial] = {}
-        self._begun = False  # it has been told that there are some
         self._last: Any = None
         self._usage: JsonObject | None = None
         self._finish: str | None = None
-        self._characters = 0
-        self._tags = ThinkTags()
         self._thoughts: dict[str, list[str]] = {}  # by the member in which they came
 
     def expect_thoughts(self, *, in_text: bool) -> None:
@@ -281,37 +264,28 @@ class _Reader:
         """Whether the model has: what may follow are the counts and the end of the stream."""
         return self._finish is not None
 
-    def read(self, batch: Sequence[bytes]) -> list[Chunk]:
-        """The chunks of some lines of the stream. Text that arrived together stays together."""
-        chunks: list[Chunk] = []
-        texts: list[str] = []
-        passes = self._tags.is_idle
-        for line in batch:
-            if not line.startswith(b"data:"):
-                if line[:1] in _ODD:
-                    self._other(line)
-                continue
-            body = data_of(line)
-            if body is None:
-                self.done = b"[DONE]" in line
-                if self.done:
-                    break
-                continue
-            if passes and (text := _plain_text(body)):
-                texts.append(text)
-                continue
-            self._pass_on(texts, chunks)
-            chunks += self._event(body)
-            passes = self._tags.is_idle
-        self._pass_on(texts, chunks)
-        return chunks
+    def _body(self, line: bytes) -> JsonObject | None:
+        if not line.startswith(b"data:"):
+            if line[:1] in _ODD:
+                self._other(line)
+            return None
+        body = data_of(line)
+        if body is None:
+            self.done = b"[DONE]" in line
+        return body
 
-    def _pass_on(self, texts: list[str], chunks: list[Chunk]) -> None:
-        if texts:
-            text = "".join(texts)
-            self._characters += len(text)
-            chunks.append(Text(text))
-            texts.clear()
+    def _plain_text(self, body: JsonObject) -> str | None:
+        try:
+            choice = body["choices"][0]
+            delta = choice["delta"]
+            text = delta["content"]
+        except (KeyError, IndexError, TypeError):
+            return None
+        if type(text) is not str or "<" in text or "[" in text or choice.get("finish_reason") or body.get("usage"):
+            return None
+        if len(delta) > 1 and any(delta.get(name) for name in _BESIDE_TEXT):
+            return None
+        return text
 
     def _event(self, body: JsonObject) -> list[Chunk]:
         """The chunks of one event, whatever it holds."""
