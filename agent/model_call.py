@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import orjson
 
@@ -25,7 +27,19 @@ from agent.errors import (
 from agent.events import Citation, ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
 from agent.pending import facts_of
-from agent.providers.base import Call, Chunk, Cited, ModelRequest, Note, Reasoning, Searched, Text, Tokens, TurnFacts
+from agent.providers.base import (
+    Call,
+    Chunk,
+    Cited,
+    ModelRequest,
+    Note,
+    Provider,
+    Reasoning,
+    Searched,
+    Text,
+    Tokens,
+    TurnFacts,
+)
 from agent.routing.failover import Next, NotAdmitted, NotAsked, OutOfTime, Tried, following
 from agent.routing.plan import Candidate, ErrorClass, ModelCall, Refusal, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
@@ -185,10 +199,9 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
     now = asyncio.get_running_loop().time()
     whole_s = _time_for(turn, attempt.candidate)
     silent_s = min(whole_s, attempt.candidate.first_token_s or whole_s)
-    stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=whole_s))
     ended = waited = False
     try:
-        async with asyncio.timeout(silent_s) as patience, aclosing(stream) as chunks:
+        async with asyncio.timeout(silent_s) as patience, aclosing(_pieces(provider, payload, whole_s)) as chunks:
             async for chunk in chunks:
                 if attempt.first_token_s is None and not isinstance(chunk, Tokens | Note):
                     attempt.first_token_s = time.perf_counter() - attempt.began
@@ -201,15 +214,9 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
         said = "no answer in time" if silent else "the answer did not end in time"
         kind = OutOfTime if whole_s < FAIR_S and not (silent and silent_s < whole_s) else ModelTimeout
         raise kind(said) from error
-    except provider.raises as error:
-        raise provider.classify(error) from error
-    except OutcropError:
-        raise
     except asyncio.CancelledError:
         waited = True
         raise
-    except Exception as error:  # of a wire, over an answer that no server should give: another model may do better
-        raise ModelMisbehaved(f"the answer has no form that can be read: {error!r}") from error
     finally:
         turn.work.model_ms += (time.perf_counter() - attempt.began) * 1000
         if not ended and (waited or attempt.first_token_s is not None):
@@ -223,6 +230,23 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
     step.calls += [Call(ToolCall("", name, args)) for name, args in guard.calls]
     step.calls = _with_ids(turn, step.calls)
     _note_guard(turn, guard)
+
+
+async def _pieces(provider: Provider, payload: Any, deadline_s: float) -> AsyncGenerator[Chunk, None]:
+    """What the wire brings, its failures as typed errors. A mistake in whoever reads the pieces is not among them."""
+    stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=deadline_s))
+    try:
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
+    except OutcropError:
+        raise
+    except provider.raises as error:
+        raise provider.classify(error) from error
+    except Exception as error:  # a wire stumbled over an answer that no server should give: another may do better
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"the answer has no form that can be read: {error!r} at {Path(place.filename).name}:{place.lineno}"
+        raise ModelMisbehaved(said) from error
 
 
 def _time_for(turn: Turn, candidate: Candidate) -> float:

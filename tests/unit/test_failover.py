@@ -339,7 +339,7 @@ async def test_while_one_call_probes_the_planner_answers_the_others() -> None:
     async with asyncio.timeout(5):
         while not first.is_open:
             await asyncio.sleep(0.005)
-    assert (await turn(plan))[-1].text.endswith("Good day to you.")  # type: ignore[union-attr]
+    assert (await turn(plan))[-1].text.endswith("Good day to you.")
     probing.cancel()
     await asyncio.wait({probing})
 
@@ -393,7 +393,7 @@ async def test_a_budget_that_ends_after_an_effect_does_not_hide_it() -> None:
 async def test_an_answer_without_any_form_is_the_models_fault_and_no_crash() -> None:
     """A wire that stumbles over it loses no turn; statistics hear of it."""
     seen: list[ModelCall] = []
-    provider, _ = scripted([KeyError("choices")])  # type: ignore[list-item]
+    provider, _ = scripted([KeyError("choices")])
     first = Candidate(replace(provider, name="a", raises=(ConnectionError,)), breaker=Breaker("model:a", fail_max=3))
     second, _ = model("b", HELLO)
     events = await turn(Plan((first, replace(second, takes_over=ANY)), observe=seen.append))
@@ -445,3 +445,17 @@ async def test_a_call_that_somebody_stopped_is_neither_good_nor_bad() -> None:
         while not seen:
             await asyncio.sleep(0)
     assert [call.refused for call in seen] == ["stopped"]
+
+
+async def test_a_mistake_of_ours_is_not_put_down_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another model could not do better, and the traceback has to be seen."""
+
+    def stumble(*_: object) -> str:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("agent.guards.StreamGuard.feed", stumble)
+    first, _ = model("a", HELLO)
+    second, wire = model("b", HELLO)
+    with pytest.raises(KeyError):
+        await turn(Plan((first, second)))
+    assert wire.requests == []
