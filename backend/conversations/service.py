@@ -283,7 +283,7 @@ class ConversationService:
         if entry := self._running.get(turn_id):
             entry[0].stop.ask()
         else:
-            await self._sessions.announce_stop(turn_id)
+            await self._sessions.announce_stop(caller.tenant, turn_id)
         return standing
 
     async def attach(self, caller: Principal, turn_id: UUID) -> Turn:

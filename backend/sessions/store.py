@@ -23,7 +23,6 @@ log = structlog.get_logger(__name__)
 TIMEOUT_S = 2.0
 EVENTS_KEPT_S = 600
 EVENT_BATCHES_KEPT = 4096
-STOPS = "outcrop:stops"
 LOST = (RedisError, OSError, TimeoutError)
 
 
@@ -41,6 +40,7 @@ class Sessions:
         )
         self._idle_s = idle_s
         self.degraded = False
+        self.hears_stops = False
 
     async def close(self) -> None:
         """Close all connections."""
@@ -114,10 +114,10 @@ class Sessions:
                     last = entry_id
                     yield fields[b"e"]
 
-    async def announce_stop(self, turn_id: UUID) -> None:
+    async def announce_stop(self, tenant: str, turn_id: UUID) -> None:
         """Let whoever runs this turn know that it is to be stopped. Its row says so too, and is what counts."""
         try:
-            await self._redis.publish(STOPS, turn_id.bytes)
+            await self._redis.publish(_stops_channel(tenant), turn_id.bytes)
         except LOST as error:
             self._lost("announce_stop", error)
 
@@ -125,12 +125,15 @@ class Sessions:
         """Turns that are to be stopped, of all replicas; None after `wait_s` seconds without. Ends without Redis."""
         try:
             async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(STOPS)
+                await channel.psubscribe(_stops_channel("*"))
+                self.hears_stops = True
                 while True:
                     message = await channel.get_message(timeout=wait_s)
                     yield UUID(bytes=message["data"]) if message else None
         except (*LOST, ValueError) as error:
             self._lost("stops", error)
+        finally:
+            self.hears_stops = False
 
     def _lost(self, what: str, error: Exception) -> None:
         self.degraded = True
@@ -143,3 +146,7 @@ def _state_key(tenant: str, conversation_id: UUID) -> str:
 
 def _events_key(tenant: str, turn_id: UUID) -> str:
     return f"outcrop:{tenant}:turn:{turn_id.hex}:events"
+
+
+def _stops_channel(tenant: str) -> str:
+    return f"outcrop:{tenant}:stops"

@@ -255,7 +255,7 @@ async def whole(turn: Turn) -> Answer:
 async def listening(process: Process) -> None:
     """Once the process hears of stops."""
     async with asyncio.timeout(10):
-        while not (await process.sessions._redis.pubsub_numsub("outcrop:stops"))[0][1]:
+        while not process.sessions.hears_stops:
             await asyncio.sleep(0.01)
 
 
