@@ -93,7 +93,8 @@ def lines(
 def _order(route: RouteConfig) -> list[tuple[str, str]]:
     order = [(route.canary.to, "canary")] if route.canary else []
     order += [(route.primary, "primary"), *((each.to, f"after {', '.join(each.on)}") for each in route.fallbacks)]
-    return [*order, (route.degraded, "when no circuit is closed")] if route.degraded else order
+    has_planner = any(name == route.degraded for name, _ in order)
+    return order if route.degraded is None or has_planner else [*order, (route.degraded, "when no circuit is closed")]
 
 
 def _canary(
