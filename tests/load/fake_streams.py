@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import uvloop
 
 from tests.doubles.model_service import event_stream
+from tests.load import fake_model
 
 TOKENS = tuple(f" w{n}" for n in range(200))
 ANSWER = "".join(TOKENS)
@@ -96,30 +97,12 @@ def _bedrock() -> list[bytes]:
 ANSWERS = {b"openai": _openai(), b"ollama": _ollama(), b"anthropic": _anthropic(), b"bedrock": _bedrock()}
 
 
-class Connection(asyncio.Protocol):
-    """One keep-alive connection; requests on it are answered one after the other."""
+class Connection(fake_model.Connection):
+    """Answers by the wire that is the first part of the path."""
 
-    def __init__(self) -> None:
-        self._received = b""
-        self._transport: asyncio.Transport | None = None
-        self._answering: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is none by inheritance
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, gap, rest = self._received.partition(b"\r\n\r\n")
-        if not gap:
-            return
-        length = next((int(line[15:]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"), 0)
-        if len(rest) >= length:
-            self._received = rest[length:]
-            self._answering = asyncio.create_task(self._answer(head.split(b"/", 2)[1]))
-
-    async def _answer(self, wire: bytes) -> None:
+    async def _answer(self, head: bytes, body: bytes) -> None:
         assert self._transport is not None
-        for part in ANSWERS[wire]:
+        for part in ANSWERS[head.split(b"/", 2)[1]]:
             self._transport.write(part)
             await asyncio.sleep(0)  # so that each is sent by itself
         self._transport.write(b"0\r\n\r\n")
