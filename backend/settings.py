@@ -11,9 +11,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import agent
+import knowledge_base
 
 FIXTURE = Path(__file__).parent / "embedded" / "pf360_simulator" / "fixture.yaml"
 AGENT = Path(agent.__file__).parent / "definitions" / "scheduling"
+CONTENT = Path(knowledge_base.__file__).parent / "content"
 PRICES = Path(agent.__file__).parent / "routing" / "prices.yaml"
 
 
@@ -46,6 +48,24 @@ class Settings(BaseSettings):
     model_tape_mode: Literal["record", "replay"] | None = None
 
     agent_dir: Path = Field(default=AGENT, description="folder of the agent's definition")
+
+    # documents that answers rest on
+    kb_store: Literal["pgvector", "chroma"] = "pgvector"
+    kb_chroma_url: str | None = None
+    kb_embedding: Literal["embedded", "openai", "bedrock", "onnx", "none"] = "embedded"
+    kb_embedding_model: str | None = Field(default=None, description="name of the model; of onnx: path or URL")
+    kb_embedding_url: str | None = Field(default=None, description="base URL of an OpenAI-compatible server")
+    kb_embedding_key: SecretStr | None = None
+    kb_embedding_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="of the onnx weights")
+    kb_chunking: Literal["sections", "fixed", "hierarchical"] = "sections"
+    kb_chunk_chars: int = Field(default=1000, ge=100, le=20_000)
+    kb_content: Path = Field(default=CONTENT, description="folder that the base `default` is filled from at start")
+    kb_autoload: bool = Field(default=True, description="0: nothing is loaded at start")
+    kb_allowed_hosts: str = Field(default="", description="private hosts that pages may be loaded from, by commas")
+    kb_max_file_mb: int = Field(default=50, ge=1, le=1000)
+    kb_max_pages: int = Field(default=2000, ge=1)
+    kb_parse_seconds: float = Field(default=60.0, gt=0, description="longest time to parse one document")
+    kb_delete_percent: float = Field(default=30.0, ge=0, le=100, description="a sync that would delete more stops")
 
     # where things are kept; nothing is started for a URL that is given
     database_url: str | None = None
@@ -88,7 +108,7 @@ class Settings(BaseSettings):
     max_running_turns: int = Field(default=200, ge=1)
     max_followers_per_turn: int = Field(default=16, ge=1)
 
-    @field_validator("llm_api_url", "pf360_api_url", "pf360_admin_url")
+    @field_validator("llm_api_url", "pf360_api_url", "pf360_admin_url", "kb_chroma_url", "kb_embedding_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -150,6 +170,12 @@ class Settings(BaseSettings):
                  f"is needed with LLM_PROVIDER={self.llm_provider}; name a model that the server has"),
                 ("LLM_API_KEY", self.llm_provider in ("openai", "anthropic") and not (self.api_key or replays),
                  f"is needed with LLM_PROVIDER={self.llm_provider}; OPENAI_API_KEY or ANTHROPIC_API_KEY does as well"),
+                ("KB_CHROMA_URL", self.kb_store == "chroma" and not self.kb_chroma_url,
+                 "is needed with KB_STORE=chroma, for instance http://127.0.0.1:8001: a server that you run"),
+                ("KB_EMBEDDING_MODEL", self.kb_embedding in ("openai", "bedrock", "onnx") and not self.kb_embedding_model,
+                 f"is needed with KB_EMBEDDING={self.kb_embedding}: the model's name (onnx: path or URL)"),
+                ("KB_EMBEDDING_SHA256", self.kb_embedding == "onnx" and not self.kb_embedding_sha256,
+                 "is needed with KB_EMBEDDING=onnx: the SHA-256 of the weights, so that nobody changes them unnoticed"),
                 ("MODEL_TAPE_MODE", self.model_tape and not self.model_tape_mode,
                  "is needed with MODEL_TAPE: record or replay"),
                 ("MODEL_TAPE", self.model_tape_mode and not self.model_tape,

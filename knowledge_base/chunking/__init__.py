@@ -1,0 +1,1 @@
+"""Parsed text as chunks, each a span of it."""

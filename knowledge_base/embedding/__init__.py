@@ -1,0 +1,1 @@
+"""Texts as vectors: an embedded model, services, and a cache."""

@@ -1,0 +1,1 @@
+"""Words of any script, and how well they match (BM25)."""
