@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -70,12 +70,13 @@ class Document:
 class Hits:
     """Chunks by falling score, of one leg. `chunks` are the store's numbers, int64; `scores` float32, same length.
 
-    `evidence` is what fusion may want to know of how they came about; see `knowledge_base.retrieval.fusion`.
+    Of words, `coverage` says which share of the query's words each chunk holds, weighed by IDF; a word that no chunk
+    holds counts as the rarest. It is what fusion goes by.
     """
 
     chunks: NDArray[np.int64]
     scores: NDArray[np.float32]
-    evidence: dict[str, float] = field(default_factory=dict)
+    coverage: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
