@@ -60,6 +60,10 @@ class EmbeddingFailed(KnowledgeError):
     code = "embedding_failed"
 
 
+class TextTooLong(EmbeddingFailed):
+    """One text is longer than the model reads; the others can be embedded without it."""
+
+
 class StoreUnreachable(KnowledgeError):
     """PostgreSQL or Chroma did not answer, or lacks something (the message says what, and the fix)."""
 

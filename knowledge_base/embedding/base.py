@@ -23,7 +23,14 @@ class EmbeddingModel:
 class Embedder(Protocol):
     """Texts as unit vectors. `EmbeddingFailed` when there are none."""
 
-    model: EmbeddingModel
+    @property
+    def model(self) -> EmbeddingModel:
+        """Which model this is, once `identify` has found out; `EmbeddingFailed` before that."""
+        ...
+
+    async def identify(self) -> EmbeddingModel:
+        """Which model this is. The first time it may load weights, or ask the server how long its vectors are."""
+        ...
 
     async def documents(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimension); any number of texts, batched inside."""
