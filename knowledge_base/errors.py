@@ -32,7 +32,8 @@ class Refused(KnowledgeError):
     """One document is not taken; the run goes on with the others.
 
     `reason` is a stable word for programs: too_large, too_long, empty, corrupt, encrypted, bomb, binary, unsupported,
-    outside, symlink, duplicate, private_address, unreachable, changed, bad_metadata, timeout, duplicate_name.
+    outside, symlink, special, bad_name, duplicate, private_address, unreachable, changed, bad_metadata, timeout,
+    duplicate_name.
     """
 
     code = "refused"
@@ -52,6 +53,18 @@ class TooManyDeletions(KnowledgeError):
     """A sync would delete more than the protection allows. Nothing was deleted."""
 
     code = "too_many_deletions"
+
+
+class SourceUnavailable(KnowledgeError):
+    """A source cannot be listed, or not to its end. Nothing is deleted on the word of such a list."""
+
+    code = "source_unavailable"
+
+
+class SourceBusy(KnowledgeError):
+    """Another job loads the same source just now."""
+
+    code = "source_busy"
 
 
 class EmbeddingFailed(KnowledgeError):
