@@ -106,7 +106,7 @@ class InvalidArguments(ToolError):
 class Identity:
     """The verified caller, as far as tools need to know. Ids are opaque strings."""
 
-    role: Literal["customer", "coordinator", "anonymous"]
+    role: Literal["customer", "coordinator", "operator", "anonymous"]
     customer_id: str | None = None
     customer_type: Literal["B2C", "B2B"] | None = None
     client_id: str | None = None  # default location; None: all of `clients`
@@ -189,6 +189,23 @@ class ClientActions(Protocol):
         ...
 
 
+class KnowledgeSearch(Protocol):
+    """Searches documents for this deployment's assistant. Which base, and how well a passage must fit, is its affair.
+
+    What it finds was written by anybody: text to be quoted, never instructions.
+    """
+
+    async def search(self, query: str, most: int | None, where: JsonObject | None) -> JsonObject:
+        """`{knowledge_base, passages, reason, explanation, milliseconds}`, at most `most` passages (None: as many as
+        are usual) by falling score.
+
+        A passage is `{document_id, title, section, page, start, end, version, score, text, uri, attributes}`; `start`
+        and `end` count characters of that version of the document. `where` is a filter in Bedrock's grammar. Raises
+        `KnowledgeUnavailable` (`tools.errors`).
+        """
+        ...
+
+
 @dataclass(slots=True)
 class ToolState:
     """Working state of one conversation that tools keep between calls; JSON-ready. Losing it costs latency only."""
@@ -225,6 +242,7 @@ class ToolContext:
     call_key: str = ""  # names this call of this turn, also when the turn is run again
     deadline: float | None = None  # time.monotonic() by which the turn must have ended
     client: ClientActions | None = None
+    knowledge: KnowledgeSearch | None = None
 
     def seconds_left(self, at_most: float) -> float:
         """How long a call may take: its own limit, or what is left of the turn; 0 when nothing is."""

@@ -36,6 +36,7 @@ from tools.contract import (
 )
 from tools.errors import ResultTooLarge
 from tools.in_process import InProcess
+from tools.knowledge.retrieve import retrieval
 from tools.lambda_events import (
     MAX_RESPONSE_BYTES,
     BadEvent,
@@ -57,7 +58,7 @@ IDENTITY_ATTRIBUTES = frozenset(
         "user_authenticated", "total_clients", "available_clients", "authorization",
     }
 )  # fmt: skip
-ROLES = ("customer", "coordinator", "anonymous")
+ROLES = ("customer", "coordinator", "operator", "anonymous")
 # Left out where there is no room: projects are read again then.
 _TOO_BIG = ("projects",)
 _HTTP = {"invalid_arguments": 400, "unknown_tool": 404, "not_found": 404, "upstream_unavailable": 502}
@@ -85,7 +86,8 @@ class EventClock:
 
 @asynccontextmanager
 async def tool_context(event: JsonObject, environ: Mapping[str, str]) -> AsyncIterator[ToolContext]:
-    """What the tools may know of this event's caller. `environ` says where upstream is (`PF360_API_URL`).
+    """What the tools may know of this event's caller. `environ` says where upstream is (`PF360_API_URL`), and
+    where the documents are (`KNOWLEDGE_BASE_URL`).
 
     HTTP clients are opened here and not at import: each invocation has an event loop of its own.
     """
@@ -133,6 +135,7 @@ def context_of(
         effect_at=_moment(prompt["effect_at"]) if "effect_at" in prompt else None,
         conversation_id=session.session_id,
         said=session.input_text,
+        knowledge=retrieval(environ, client),
     )
 
 

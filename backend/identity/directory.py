@@ -80,6 +80,8 @@ def _label(persona: Mapping[str, Any], names: Mapping[str, str], directory: Dire
     """How the demo's chooser calls an identity: a name, and the location it stands for where there is a choice."""
     if persona["role"] == "anonymous":
         return "Not signed in"
+    if persona["role"] == "operator":
+        return "Operator of the knowledge base"
     location = directory.locations.get(persona.get("client_id") or "")
     if persona["role"] == "coordinator":
         return f"Coordinator, {location.label if location else 'all offices'}"

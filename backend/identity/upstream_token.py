@@ -23,8 +23,8 @@ class UpstreamTokens:
     _tokens: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
 
     async def of(self, caller: Principal) -> str:
-        """The caller's token; empty for an anonymous one, whom upstream will refuse."""
-        if caller.identity.role == "anonymous":
+        """The caller's token; empty for those whom upstream does not know, and will refuse."""
+        if caller.identity.role in ("anonymous", "operator"):
             return ""
         now = self.clock.now().timestamp()
         key = (caller.tenant, caller.subject)

@@ -261,7 +261,7 @@ async def test_a_stranger_finds_nothing(client: httpx.AsyncClient) -> None:
     open_to_all |= {"/healthz", "/readyz", "/metrics"}
     described = (await client.get("/openapi.json")).json()["paths"]
     assert set(described) == set(requests) | open_to_all
-    for stranger in ("c2", "biz", "coord", "anon"):
+    for stranger in ("c2", "biz", "coord", "ops", "anon"):
         headers = {"x-demo-identity": stranger}
         for method, path, body in requests.values():
             is_problem(await client.request(method, path, json=body, headers=headers), 404, "not_found")

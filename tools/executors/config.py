@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, RootModel, model_val
 
 from tools.contract import Effect
 
-Role = Literal["customer", "coordinator", "anonymous"]
+Role = Literal["customer", "coordinator", "operator", "anonymous"]
 SessionAttribute = Literal["customer_id", "client_id", "user_id", "role", "customer_type"]
 
 
