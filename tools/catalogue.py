@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from tools import coordination, handover, information, notes, scheduling
+from tools import coordination, handover, information, knowledge, notes, scheduling
 from tools.action import by_name
 
 ACTIONS = tuple(
     by_name(
-        (*scheduling.ACTIONS, *information.ACTIONS, *notes.ACTIONS, *handover.ACTIONS, *coordination.ACTIONS)
+        (
+            *scheduling.ACTIONS,
+            *information.ACTIONS,
+            *knowledge.ACTIONS,
+            *notes.ACTIONS,
+            *handover.ACTIONS,
+            *coordination.ACTIONS,
+        )
     ).values()
 )

@@ -7,6 +7,7 @@ ToolError (tools.contract)
 ├─ NotAssigned                                                 none of many can be given to a team
 ├─ MoveFailedKept, MoveFailedReleased                          how a move ended
 ├─ UpstreamUnavailable ─ OutcomeUncertain                      the scheduling system did not answer
+├─ KnowledgeUnavailable                                        the documents cannot be searched
 ├─ RateLimited
 ├─ UnknownOutcome                                              an effect that reading back did not settle
 ├─ ActionFailed, ResultTooLarge, Unanswered                    how a tool that runs elsewhere ended
@@ -117,6 +118,13 @@ class UpstreamUnavailable(ToolError):
     """The scheduling system did not give a usable answer. Whatever was asked was certainly not done."""
 
     code = "upstream_unavailable"
+    retryable = True
+
+
+class KnowledgeUnavailable(ToolError):
+    """The documents cannot be searched just now, or not with this query."""
+
+    code = "knowledge_unavailable"
     retryable = True
 
 

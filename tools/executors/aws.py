@@ -7,21 +7,19 @@ times as long as this one: it derives the day's key anew each time.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache, reduce
-from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
 
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import Session
 from yarl import URL
+
+from tools.signing import signature
 
 SIGNED_AT_ONCE = 4
 # Credentials that are good for less have to be renewed, as botocore has it; others may be, if not at every request.
@@ -98,10 +96,10 @@ class AwsService:
             if credentials.token:
                 whole["x-amz-security-token"] = credentials.token
             scope = f"{whole['x-amz-date'][:8]}/{self.region}/{self._signing_name}/aws4_request"
-            names, signature = _signature(credentials.secret_key, scope, method, address.raw_path, whole, body)
+            names, proven = signature(credentials.secret_key, scope, method, address.raw_path, whole, body)
             # All that starts with a request, two hundred times in a row, would hold up everything else.
             await asyncio.sleep(0)
-        proof = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+        proof = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={proven}"
         return {**whole, "authorization": f"AWS4-HMAC-SHA256 {proof}"}
 
     def _configure(self) -> None:
@@ -160,28 +158,6 @@ class AwsService:
             raise AwsUnreachable(f"AWS credentials cannot be renewed: {type(error).__name__}") from error
         except (BotoCoreError, ClientError) as error:
             raise AwsError(f"AWS credentials cannot be renewed ({_said(error)}); sign in again") from error
-
-
-def _signature(
-    secret: str, scope: str, method: str, path: str, headers: Mapping[str, str], body: bytes
-) -> tuple[str, str]:
-    """AWS Signature Version 4: the names of the headers that are signed (all, in lower case), and the signature."""
-    names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name].strip()}\n" for name in sorted(headers))
-    # A path that is encoded already is encoded once more for the signature.
-    request = f"{method}\n{quote(path, safe='/~')}\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
-    to_sign = f"AWS4-HMAC-SHA256\n{headers['x-amz-date']}\n{scope}\n{sha256(request.encode()).hexdigest()}"
-    return names, _mac(_key(secret, scope), to_sign).hex()
-
-
-@lru_cache(maxsize=16)
-def _key(secret: str, scope: str) -> bytes:
-    """The key of a day, region and service."""
-    return reduce(_mac, scope.split("/"), f"AWS4{secret}".encode())
-
-
-def _mac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
 
 
 def _address(endpoint: str) -> URL:
