@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -84,6 +84,21 @@ class Summary(BaseModel):
         return self
 
 
+class KnowledgePolicy(BaseModel):
+    """How the assistant comes by what documents say.
+
+    `tool`: the model searches when it wants to. `auto`: code searches for every message that may be a question, before
+    the model is asked, and the model may search on. `off`: neither.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Literal["auto", "tool", "off"] = "tool"
+    base: str = Field("default", min_length=1, description="name or id of the knowledge base")
+    passages: int = Field(4, ge=1, le=10, description="found at most, unless the model asks for another number")
+    min_score: float | None = Field(None, ge=0, le=1, description="passages that fit less are none; null: the base's")
+
+
 class AgentFile(BaseModel):
     """Schema of `agent.yaml`."""
 
@@ -110,6 +125,7 @@ class AgentFile(BaseModel):
     )
     never_say: tuple[str, ...] = Field(default=(), description="patterns of sentences that a model may never say")
     limits: Limits = Limits()
+    knowledge: KnowledgePolicy = KnowledgePolicy()
     summary: Summary | None = None
     phrases: dict[str, str] = Field(description="what the runtime itself says; Jinja templates")
 

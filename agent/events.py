@@ -126,17 +126,32 @@ class ToolFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalFinished(Event):
-    """The knowledge base was searched."""
+    """Documents were searched, and so many passages found; else `reason` and `explanation` say why there are none.
+
+    `sources` are what was found without the texts, by falling score: `{number, document_id, title, section, page,
+    score}`. `automatic`: code searched for the person's message; else the model asked for it, by `call_id`.
+    """
 
     type: Literal["retrieval_finished"] = "retrieval_finished"
     query: str
     passages: int
     reason: str | None = None
+    explanation: str = ""
+    knowledge_base: str = ""
+    sources: tuple[JsonObject, ...] = ()
+    automatic: bool = False
+    call_id: str | None = None
+    duration_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation(Event):
-    """The reply rests on this passage."""
+    """A span of the reply rests on this passage of a document.
+
+    `start` and `end` count characters of that `version` of the document (both 0: its span is not known), `text_start`
+    and `text_end` those of the reply. `number` counts the passages that this reply rests on, from 1. `quote` is of the
+    passage. `marked`: the model named the passage; else the sentence holds its words.
+    """
 
     type: Literal["citation"] = "citation"
     document_id: str
@@ -144,6 +159,15 @@ class Citation(Event):
     start: int
     end: int
     score: float
+    text_start: int = 0
+    text_end: int = 0
+    number: int = 0
+    title: str = ""
+    page: int | None = None
+    version: int | None = None
+    uri: str = ""
+    quote: str = ""
+    marked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

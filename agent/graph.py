@@ -25,6 +25,7 @@ from agent.definition import AgentDefinition
 from agent.errors import BudgetSpent, ModelError, OutcropError, PendingSettled, TurnLimit
 from agent.events import ConfirmationRequired, TurnCancelled, TurnCompleted, TurnEvent, TurnFailed, TurnStarted
 from agent.guards import Rules
+from agent.looking_up import look_up
 from agent.model_call import Step, call_model, finish_text
 from agent.outcomes import tell_outcomes
 from agent.pending import ask_for_yes, views
@@ -227,6 +228,7 @@ async def think(state: State) -> Command[str]:
         _give_up(turn, "model calls or time used up")
         return Command(goto="close")
     try:
+        await look_up(turn)
         step = await call_model(turn, rules)
     except (ModelError, BudgetSpent) as error:
         if not turn.outcomes:

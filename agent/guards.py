@@ -17,6 +17,7 @@ from typing import Literal
 import orjson
 
 from agent.dates import DateMention, find_dates, find_times
+from agent.passages import PART
 from agent.pending import moments
 from agent.tool_syntax import MARKS, Found, read_calls, trigger
 from agent.transcript import AssistantMessage, JsonObject, ToolMessage, UserMessage
@@ -214,7 +215,8 @@ class Rules:
                     said.append(text.lower())
                 case AssistantMessage(text=text):
                     results.append(text.lower())
-                case ToolMessage(result=result):
+                # Anybody may have written a document: its numbers and links are nothing that we know.
+                case ToolMessage(result=result) if PART not in result:
                     results.append(orjson.dumps(result).decode().lower())
         self._results, self._said = " ".join(results), " ".join(said)
         self._messages_read = len(messages)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import orjson
 
+from agent.citing import Ground, Marks, evidence, theirs
 from agent.context import ASCII_CHARS, expected, fit
 from agent.errors import (
     ModelBusy,
     ModelError,
     ModelMisbehaved,
-    ModelRejected,
     ModelTimeout,
-    ModelUnavailable,
-    OutcropError,
 )
-from agent.events import Citation, ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
+from agent.events import ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
+from agent.one_call import guarded, pieces
 from agent.pending import facts_of
 from agent.providers.base import (
     Call,
@@ -33,7 +29,6 @@ from agent.providers.base import (
     Cited,
     ModelRequest,
     Note,
-    Provider,
     Reasoning,
     Searched,
     Text,
@@ -44,7 +39,6 @@ from agent.routing.failover import Next, NotAdmitted, NotAsked, OutOfTime, Tried
 from agent.routing.plan import Candidate, ErrorClass, ModelCall, Refusal, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
 from agent.turn import Mark, Turn
-from tools.breaker import Breaker, BreakerOpen
 
 # A message longer than this is a model that does not stop.
 MAX_REPLY_CHARS = 12_000
@@ -68,6 +62,9 @@ class Step:
     specialist: str | None = None
     tail: list[str] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
+    marks: Marks | None = None  # None: the text is taken as it is
+    begins: int = 0  # where in the reply its text begins
+    cited: list[Cited] = field(default_factory=list)  # of the provider's own knowledge
 
 
 @dataclass(slots=True)
@@ -167,7 +164,7 @@ async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | Non
             if candidate.gate is not None:
                 await around.enter_async_context(candidate.gate.passing(max(turn.remaining_s, 0.1)))
             if candidate.breaker is not None:
-                await around.enter_async_context(_guarded(candidate.breaker))
+                await around.enter_async_context(guarded(candidate.breaker))
             attempt.began = time.perf_counter()
             await _stream(turn, rules, attempt, request)
         _observe(turn, attempt, tried, "ok")
@@ -195,13 +192,16 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
     turn.emit(ModelStarted, provider=provider.name, model=provider.model, step=turn.model_calls)
     payload = provider.render(request)
     guard = StreamGuard(rules, turn.text) if rules else None
+    if guard is not None:
+        step.marks = Marks(turn.passages) if turn.policy != "off" else None
+        step.begins = len(turn.text)
     take = partial(_take, turn, attempt, guard) if guard else partial(_take_aside, turn, attempt)
     now = asyncio.get_running_loop().time()
     whole_s = _time_for(turn, attempt.candidate)
     silent_s = min(whole_s, attempt.candidate.first_token_s or whole_s)
     ended = waited = False
     try:
-        async with asyncio.timeout(silent_s) as patience, aclosing(_pieces(provider, payload, whole_s)) as chunks:
+        async with asyncio.timeout(silent_s) as patience, aclosing(pieces(provider, payload, whole_s)) as chunks:
             async for chunk in chunks:
                 if attempt.first_token_s is None and not isinstance(chunk, Tokens | Note):
                     attempt.first_token_s = time.perf_counter() - attempt.began
@@ -223,6 +223,8 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
             _count_unfinished(turn, attempt, request, guard)
     if guard is None:
         return
+    if step.marks is not None and (rest := step.marks.finish()) and (shown := guard.feed(rest)):
+        turn.say(shown)
     turn.say(guard.finish())
     if step.specialist:
         turn.specialist = step.specialist
@@ -232,38 +234,10 @@ async def _stream(turn: Turn, rules: Rules | None, attempt: _Attempt, request: M
     _note_guard(turn, guard)
 
 
-async def _pieces(provider: Provider, payload: Any, deadline_s: float) -> AsyncGenerator[Chunk, None]:
-    """What the wire brings, its failures as typed errors. A mistake in whoever reads the pieces is not among them."""
-    stream = cast(AsyncGenerator[Chunk, None], provider.wire.stream(payload, deadline_s=deadline_s))
-    try:
-        async with aclosing(stream):
-            async for chunk in stream:
-                yield chunk
-    except OutcropError:
-        raise
-    except provider.raises as error:
-        raise provider.classify(error) from error
-    except Exception as error:  # a wire stumbled over an answer that no server should give: another may do better
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"the answer has no form that can be read: {error!r} at {Path(place.filename).name}:{place.lineno}"
-        raise ModelMisbehaved(said) from error
-
-
 def _time_for(turn: Turn, candidate: Candidate) -> float:
     """Seconds for one call: what is left of the turn, or a part of it while somebody could take over."""
     remaining_s = max(turn.remaining_s, 0.1)
     return remaining_s if turn.plan.is_last(candidate) else max(remaining_s * SHARE_OF_TIME, 0.1)
-
-
-@asynccontextmanager
-async def _guarded(breaker: Breaker) -> AsyncIterator[None]:
-    """Behind the provider's breaker: silence and faults count against it, a refusal is an answer."""
-    try:
-        answers = (ModelRejected, ModelBusy, ModelMisbehaved)
-        async with breaker.guard((ModelUnavailable, ModelTimeout), answers=answers):
-            yield
-    except BreakerOpen as error:
-        raise NotAsked(f"{breaker.name} failed repeatedly and is left alone for a while") from error
 
 
 def _refusal(error: ModelError, candidate: Candidate) -> Refusal:
@@ -300,10 +274,20 @@ def _observe(
 
 
 def finish_text(turn: Turn, step: Step, *, with_questions: bool) -> None:
-    """Show the tail of a message, or what is left of it without its questions."""
+    """Show the tail of a message, or what is left of it without its questions; and say what all of it rests on."""
     for sentence in step.tail:
         if with_questions or not is_question(sentence):
             turn.say(sentence)
+    turn.cite(_grounds(turn, step))
+
+
+def _grounds(turn: Turn, step: Step) -> list[Ground]:
+    """What the text of a message rests on, as far as it was shown: by its marks, its words, or its provider's word."""
+    if step.cited:
+        return theirs(step.cited, turn.text, step.begins)
+    if step.marks is None or not turn.passages:
+        return []
+    return step.marks.grounds(turn.text, step.begins) or evidence(turn.passages, turn.text, step.begins)
 
 
 def _request(turn: Turn) -> ModelRequest:
@@ -317,6 +301,7 @@ def _request(turn: Turn) -> ModelRequest:
         pending=facts_of(turn.open),
         verdict=turn.verdict,
         correction=turn.correction,
+        found=turn.found,
     )
     return ModelRequest(
         instructions=turn.definition.file.instructions,
@@ -336,6 +321,8 @@ def _take(turn: Turn, attempt: _Attempt, guard: StreamGuard, chunk: Chunk) -> No
         guard.taken += len(text)
         if guard.taken > MAX_REPLY_CHARS:
             raise ModelMisbehaved("the model does not stop writing")
+        if step.marks is not None:
+            text = step.marks.feed(text)
         if shown := guard.feed(text):
             turn.say(shown)
     elif isinstance(chunk, Call):
@@ -354,17 +341,12 @@ def _take(turn: Turn, attempt: _Attempt, guard: StreamGuard, chunk: Chunk) -> No
         step.state = chunk.state if chunk.state is not None else step.state
         step.specialist = chunk.specialist or step.specialist
     elif isinstance(chunk, Cited):
-        turn.cited += 1
-        turn.emit(
-            Citation,
-            document_id=chunk.document_id,
-            section=chunk.section,
-            start=chunk.start,
-            end=chunk.end,
-            score=chunk.score,
-        )
+        step.cited.append(chunk)
     elif isinstance(chunk, Searched):
-        turn.emit(RetrievalFinished, query=chunk.query.replace("\0", ""), passages=chunk.passages)
+        searched = chunk.query.replace("\0", "")
+        turn.emit(
+            RetrievalFinished, query=searched, passages=chunk.passages, reason=None if chunk.passages else "no_match"
+        )
 
 
 def _take_aside(turn: Turn, attempt: _Attempt, chunk: Chunk) -> None:

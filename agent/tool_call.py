@@ -23,6 +23,7 @@ from agent.effects import effect_key, run_effect, unbroken
 from agent.errors import TurnLimit
 from agent.events import ToolRequested, ToolStarted, ToolStatus
 from agent.long_results import READ, read_on
+from agent.passages import PART
 from agent.pending import open_pending
 from agent.ports import EffectKey, PendingAction
 from agent.providers.base import Call
@@ -242,6 +243,10 @@ async def _run_read(turn: Turn, call: ToolCall, prepared: Prepared, signature: s
         result = await turn.toolbox.execute(prepared, call_context(turn, call.id, call.name, prepared.args))
     except ToolError as error:
         result = error.result()
+    if prepared.spec.part == PART:
+        elapsed_ms = (time.perf_counter() - started[1]) * 1000
+        found = turn.take_found(str(prepared.args.get("query", "")), result.data, elapsed_ms, call.id)
+        result = replace(result, data=found)
     turn.record_call(
         call,
         result.status,

@@ -35,13 +35,15 @@ class AssistantMessage:
     """One message of the assistant: text, calls, or both.
 
     `state` is the provider's private note to its own next call (a planner's dialogue frame, a reasoning signature):
-    stored, never shown, ignored by every other provider.
+    stored, never shown, ignored by every other provider. `citations` are what the text rests on: the fields of the
+    `Citation` events, for people; no model is shown them.
     """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     provider: str = ""
     state: JsonObject | None = None
+    citations: tuple[JsonObject, ...] = ()
     role: Literal["assistant"] = "assistant"
 
 
@@ -88,6 +90,8 @@ def to_json(message: Message) -> JsonObject:
                 body["provider"] = message.provider
             if message.state is not None:
                 body["state"] = message.state
+            if message.citations:
+                body["citations"] = list(message.citations)
             return body
         case ToolMessage():
             return {
@@ -113,6 +117,7 @@ def from_json(body: JsonObject) -> Message:
                 tool_calls=tuple(ToolCall(**call) for call in body.get("tool_calls", ())),
                 provider=body.get("provider", ""),
                 state=body.get("state"),
+                citations=tuple(body.get("citations", ())),
             )
         case "tool":
             return ToolMessage(

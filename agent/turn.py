@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.citing import Ground, quote
 from agent.confirmation import Verdict
 from agent.definition import AgentDefinition
-from agent.events import TextDelta, ToolFinished, ToolStatus, TurnEvent
+from agent.events import Citation, RetrievalFinished, TextDelta, ToolFinished, ToolStatus, TurnEvent
 from agent.long_results import READ
+from agent.passages import PART, Passages, sources_in
 from agent.ports import CallRecord, PendingAction, PendingChange, TurnInput, TurnWork
 from agent.providers.base import Call, Provider
 from agent.routing.plan import Candidate, Plan
@@ -77,7 +79,12 @@ class Turn:
         self.classify = classify
         earlier = [m.text for m in reversed(given.history) if isinstance(m, UserMessage)]
         self.wording = definition.wording_for([given.text, *earlier])
-        self.tool_list = toolbox.specs(definition.action_groups, given.tools.identity)
+        self.policy = definition.file.knowledge.policy
+        self.tool_list = tuple(
+            spec
+            for spec in toolbox.specs(definition.action_groups, given.tools.identity)
+            if self.policy != "off" or spec.part != PART
+        )
         self.specs: dict[str, ToolSpec] = {spec.name: spec for spec in (*self.tool_list, READ)}
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
         self.started = time.perf_counter()
@@ -101,6 +108,9 @@ class Turn:
         self.corrected = False  # one re-ask a turn
         self.usage_estimated = False
         self.cited = 0
+        self.passages = Passages(given.history)
+        self.found: JsonObject | None = None  # what code looked up for the message
+        self.has_looked_up = False
         self.took_back = False  # a text that may have told outcomes was taken back
         self.is_degraded = False  # no model answers any more: the planner does
         self.amended: list[PendingAction] = []  # stored ones of which the person changes a detail
@@ -112,6 +122,8 @@ class Turn:
         self._call_ids = 0
         self._shown: list[str] = []  # the reply so far
         self._segment: list[str] = []  # the part of it that no message in `work` holds yet
+        self._grounds: list[JsonObject] = []  # what that part rests on
+        self._numbers: dict[int, int] = {}  # passage -> its place among those that the reply rests on
         self._at_paragraph = True
         self._blanks = ""  # said at the end of the last text, not shown yet
         self._specialist: str | None = None
@@ -170,12 +182,60 @@ class Turn:
 
     # --- what it records
 
+    def cite(self, grounds: Sequence[Ground]) -> None:
+        """Say what spans of the reply rest on. They belong to the message that is recorded next."""
+        for ground in grounds:
+            source = ground.passage
+            cited: JsonObject = {
+                "document_id": source.document_id,
+                "section": source.section,
+                "start": source.start,
+                "end": source.end,
+                "score": source.score,
+                "text_start": ground.start,
+                "text_end": ground.end,
+                "number": self._numbers.setdefault(source.number, len(self._numbers) + 1),
+                "title": source.title,
+                "page": source.page,
+                "version": source.version,
+                "uri": source.uri,
+                "quote": quote(ground, self.text),
+                "marked": ground.marked,
+            }
+            self.cited += 1
+            self._grounds.append(cited)
+            self.emit(Citation, **cited)
+
+    def take_found(self, query: str, result: JsonObject, duration_ms: float, call_id: str | None) -> JsonObject:
+        """What a search found, numbered for this conversation; whoever follows is told. `call_id` None: code asked."""
+        numbered = self.passages.take(result)
+        sources = sources_in(numbered)
+        failed = result.get("ok") is False
+        reason = result.get("code") if failed else result.get("reason")
+        explanation = result.get("user_hint") if failed else result.get("explanation")
+        documents = [each["document_id"] for each in sources]
+        self.note("searched", query=query, documents=documents, reason=reason, automatic=call_id is None)
+        self.emit(
+            RetrievalFinished,
+            query=query,
+            passages=len(sources),
+            reason=None if sources else str(reason or "no_match"),
+            explanation="" if sources else str(explanation or ""),
+            knowledge_base=str(result.get("knowledge_base") or ""),
+            sources=sources,
+            automatic=call_id is None,
+            call_id=call_id,
+            duration_ms=duration_ms,
+        )
+        return numbered
+
     def record_step(self, calls: tuple[ToolCall, ...], state: JsonObject | None) -> None:
         """Close the segment as an assistant message of the provider."""
-        text = self.segment
+        text, grounds = self.segment, tuple(self._grounds)
         self._segment.clear()
+        self._grounds.clear()
         if text or calls or state is not None:
-            self.work.messages.append(AssistantMessage(text, calls, self.provider.name, state))
+            self.work.messages.append(AssistantMessage(text, calls, self.provider.name, state, grounds))
 
     def record_own_text(self) -> None:
         """Close the segment as the runtime's own words, joined to the reply that stands before it."""
@@ -186,7 +246,7 @@ class Turn:
         last = self.work.messages[-1] if self.work.messages else None
         if isinstance(last, AssistantMessage) and not last.tool_calls:
             joined = f"{last.text}\n\n{text}" if last.text else text
-            self.work.messages[-1] = AssistantMessage(joined, (), last.provider, last.state)
+            self.work.messages[-1] = replace(last, text=joined)
         else:
             self.work.messages.append(AssistantMessage(text))
 

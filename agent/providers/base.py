@@ -38,6 +38,7 @@ class TurnFacts:
     verdict: Verdict | None = None  # how code judged the user's message; None when nothing was pending
     correction: str | None = None  # why the previous attempt of this turn was withheld; set on a re-ask
     summary: str = ""  # of turns that are not among the messages any more; may quote whatever was said in them
+    found: JsonObject | None = None  # what code looked up for this message in documents, as the tool would tell it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class Cited:
     start: int  # span in the text of this message, in characters
     end: int
     score: float = 0.0
+    text: str = ""  # what stands in that span
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,8 @@ class _Reader:
             end = min(max(start, _position(span.get("end"))), len(self._text))
         for reference in map(dict_of, list_of(citation.get("retrievedReferences"))):
             metadata = dict_of(reference.get("metadata"))
-            yield Cited(_document(reference), _section(metadata), start, end, _score(reference, metadata))
+            span_text = self._text[start:end]
+            yield Cited(_document(reference), _section(metadata), start, end, _score(reference, metadata), span_text)
 
     def _trace(self, trace: JsonObject) -> Iterator[Chunk]:
         """What a trace tells: thoughts, look-ups, tokens. The members of its parts are unions of one."""

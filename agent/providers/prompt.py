@@ -46,6 +46,8 @@ def facts_text(facts: TurnFacts) -> str:
     if facts.summary:
         summary = facts.summary.replace("<", "\\u003c")
         lines.append(f"- What was said before the first message below, summed up: <data>{summary}</data>")
+    if facts.found is not None:
+        lines.append(f"- Looked up in documents for this message: {result_text(facts.found)}")
     if facts.correction:
         lines.append(f"- Correct yourself: {facts.correction}")
     return "\n".join(lines)

@@ -94,7 +94,7 @@ async def test_look_ups_and_citations_are_events_of_the_turn(models: ModelServic
     (search,) = [e for e in reply.events if isinstance(e, RetrievalFinished)]
     (cited,) = [e for e in reply.events if isinstance(e, Citation)]
     assert (search.query, search.passages) == ("warranty", 1)
-    assert (cited.document_id, cited.start, cited.end) == ("s3://docs/w.pdf", 0, 10)
+    assert (cited.document_id, cited.text_start, cited.text_end) == ("s3://docs/w.pdf", 0, 10)
 
 
 async def test_either_side_takes_over_from_the_other_in_the_middle_of_a_turn(models: ModelService) -> None:

@@ -104,8 +104,8 @@ async def test_an_answer_with_its_traces_and_citations(models: ModelService) -> 
         Reasoning("They ask."),
         Text("Hello – "),
         Text("Two years."),
-        Cited("s3://docs/warranty.pdf", "page 3", 8, 18, 0.7),
-        Cited("https://a.example/w", "Floors", 8, 18),
+        Cited("s3://docs/warranty.pdf", "page 3", 8, 18, 0.7, "Two years."),
+        Cited("https://a.example/w", "Floors", 8, 18, text="Two years."),
         Tokens(16, 9),
     ]
 
