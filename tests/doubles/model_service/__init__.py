@@ -16,6 +16,7 @@ from tests.doubles.model_service.client import (
     model_service,
     model_service_process,
 )
+from tests.doubles.model_service.embedding_form import Vectors
 from tests.doubles.model_service.quirks import Quirk
 from tests.doubles.model_service.script import Call, Reply, ScriptError, Usage, Wire
 
@@ -29,6 +30,7 @@ __all__ = [
     "ScriptError",
     "Streams",
     "Usage",
+    "Vectors",
     "Wire",
     "connected",
     "model_service",

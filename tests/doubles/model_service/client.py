@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tests.doubles.model_service.embedding_form import Vectors
 from tests.doubles.model_service.quirks import refuse_on
 from tests.doubles.model_service.script import WIRES, Reply, ScriptError, Wire
 
@@ -76,6 +77,14 @@ class Lane:
                 raise ScriptError(problem)
         body = {"replies": [reply.to_json() for reply in replies], "repeat_last": repeat_last}
         await self._service.call("PUT", f"/_lanes/{self.id}", body)
+
+    async def script_vectors(self, *answers: Vectors) -> None:
+        """Requests for vectors are answered so; the last answer stays."""
+        await self._service.call("PUT", f"/_lanes/{self.id}/vectors", {"answers": [each.to_json() for each in answers]})
+
+    async def most_at_once(self) -> int:
+        """How many requests for vectors were being answered at one time, at most."""
+        return int((await self._service.call("GET", f"/_lanes/{self.id}"))["most_at_once"])
 
     async def requests(self, *, listings: bool = False) -> list[Request]:
         """The requests for an answer in order of arrival, refused ones too; with `listings`, those about models too."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.doubles.model_service.embedding_form import VectorScript
 from tests.doubles.model_service.history_rules import (
     check_anthropic,
     check_converse,
@@ -34,6 +35,7 @@ class ServerLane:
     signatures: set[str] = field(default_factory=set)
     controls: dict[str, tuple[str, list[dict[str, Any]]]] = field(default_factory=dict)
     numbered: int = 0
+    vectors: VectorScript = field(default_factory=VectorScript)
 
     def record(self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Keep what came; the returned entry takes what was wrong with it."""

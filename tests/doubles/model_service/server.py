@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.doubles.model_service import (
     anthropic_form,
     converse_form,
+    embedding_form,
     invoke_agent_form,
     ollama_form,
     openai_form,
@@ -46,6 +47,7 @@ class ModelServer:
         app.router.add_post("/_lanes", self._open)
         app.router.add_put("/_lanes/{lane}", self._script)
         app.router.add_get("/_lanes/{lane}", self._state)
+        app.router.add_put("/_lanes/{lane}/vectors", self._script_vectors)
         for path, wire, streamed in (
             ("openai/v1/chat/completions", "openai", None),
             ("ollama/api/chat", "ollama", None),
@@ -55,6 +57,11 @@ class ModelServer:
             ("bedrock-agent/agents/{agent}/agentAliases/{alias}/sessions/{session}/text", "bedrock-agent", True),
         ):
             app.router.add_post(f"/{{lane}}/{path}", self._answering(wire, streamed))  # type: ignore[arg-type]
+        vectors = self._making_vectors
+        app.router.add_post("/{lane}/openai/v1/embeddings", vectors("openai", embedding_form.openai_answer))
+        app.router.add_post(
+            "/{lane}/bedrock/model/{model:.+}/invoke", vectors("bedrock", embedding_form.bedrock_answer)
+        )
         app.router.add_get("/{lane}/openai/v1/models", self._listing("openai", _openai_models))
         app.router.add_get("/{lane}/anthropic/v1/models", self._listing("anthropic", _anthropic_models))
         app.router.add_get("/{lane}/ollama/api/tags", self._listing("ollama", _ollama_tags))
@@ -73,10 +80,16 @@ class ModelServer:
         lane.repeat_last = said["repeat_last"]
         return web.json_response({})
 
+    async def _script_vectors(self, request: web.Request) -> web.Response:
+        lane, said = self._lane(request), orjson.loads(await request.read())
+        lane.vectors.answers = [embedding_form.Vectors.from_json(answer) for answer in said["answers"]]
+        return web.json_response({})
+
     async def _state(self, request: web.Request) -> web.Response:
         lane = self._lane(request)
         streams = {"open": lane.open, "cut_off": lane.cut_off, "finished": lane.finished}
         state: dict[str, Any] = {"streams": streams, "left": len(lane.replies)}
+        state["most_at_once"] = lane.vectors.most_at_once
         if "requests" in request.query:
             state["requests"] = lane.requests
         return web.Response(body=orjson.dumps(state), content_type="application/json")
@@ -130,6 +143,17 @@ class ModelServer:
                 return _unscripted(form, str(error))
 
         return answer
+
+    def _making_vectors(self, wire: Wire, answer: embedding_form.Answer) -> Handler:
+        async def respond(request: web.Request) -> web.StreamResponse:
+            lane, form = self._lane(request), FORMS[wire]
+            body = orjson.loads(await request.read())
+            _record(lane, wire, request, body)
+            if wrong := _wrong_key(lane, form, request):
+                return wrong
+            return await answer(lane.vectors, request, body)
+
+        return respond
 
     async def _deliver(
         self, lane: ServerLane, form: Form, reply: Reply, ask: Ask, request: web.Request
