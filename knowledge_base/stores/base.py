@@ -44,6 +44,7 @@ class Known:
     content_hash: str
     version: int
     state: DocumentState
+    uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,10 @@ class Store(Protocol):
 
         A document that is there with the same content hash keeps its version and changes nothing.
         """
+        ...
+
+    async def restamp(self, stamps: Sequence[tuple[str, str]]) -> None:
+        """New stamps of live documents, by doc_id; what they hold has not changed, and their version stays."""
         ...
 
     def bulk(self) -> AbstractAsyncContextManager[None]:

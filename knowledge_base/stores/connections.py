@@ -1,0 +1,68 @@
+"""Connections to PostgreSQL as the stores use them, and what it means when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
+
+import asyncpg
+
+from knowledge_base.errors import StoreUnreachable
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+# Statements that load, merge or build take as long as they take; the pool's own limit is meant for those of a turn.
+UNHURRIED_S = 4 * 3600.0
+# First half of advisory locks; the second is the base's number.
+WRITERS = 0x0C7C20A
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """What asyncpg raises without a server becomes `StoreUnreachable`."""
+    try:
+        yield
+    except asyncpg.UndefinedTableError as error:
+        if "kb_bases" not in str(error):
+            raise
+        raise StoreUnreachable("PostgreSQL has no tables of knowledge bases yet: start outcrop once") from error
+    except UNREACHABLE as error:
+        # Its text may hold the address, and with it who connects.
+        raise StoreUnreachable(f"PostgreSQL does not answer ({type(error).__name__}): check DATABASE_URL") from error
+
+
+@asynccontextmanager
+async def reading(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for statements that stand each for itself."""
+    with reaching():
+        async with pool.acquire() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def snapshot(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection whose statements all see the same moment, and change nothing."""
+    with reaching():
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
+
+@asynccontextmanager
+async def writing(pool: Pool, base: int) -> AsyncIterator[Connection]:
+    """A transaction that is the only one to write to this base; others wait for it. Readers do not."""
+    with reaching():
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", WRITERS, base, timeout=UNHURRIED_S)
+            yield connection
