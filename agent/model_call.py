@@ -21,7 +21,7 @@ from agent.errors import (
 )
 from agent.events import ModelStarted, ReasoningDelta, RetrievalFinished, RouteChanged, Usage
 from agent.guards import Rules, StreamGuard, Withheld, is_question
-from agent.one_call import guarded, pieces
+from agent.one_call import guarded, pieces, refusal
 from agent.pending import facts_of
 from agent.providers.base import (
     Call,
@@ -35,7 +35,7 @@ from agent.providers.base import (
     Tokens,
     TurnFacts,
 )
-from agent.routing.failover import Next, NotAdmitted, NotAsked, OutOfTime, Tried, following
+from agent.routing.failover import Next, OutOfTime, Tried, following
 from agent.routing.plan import Candidate, ErrorClass, ModelCall, Refusal, error_class
 from agent.transcript import AssistantMessage, JsonObject, ToolCall
 from agent.turn import Mark, Turn
@@ -177,7 +177,7 @@ async def _ask(turn: Turn, rules: Rules | None, tried: Tried, aside: Aside | Non
         _observe(turn, attempt, tried, "timeout", "" if hung else "stopped")
         raise
     except ModelError as error:
-        refused = _refusal(error, candidate)
+        refused = refusal(error, candidate)
         if not refused and isinstance(error, ModelBusy) and candidate.gate is not None:
             candidate.gate.throttled(error.retry_after_s)
         _observe(turn, attempt, tried, error_class(error), refused)
@@ -238,16 +238,6 @@ def _time_for(turn: Turn, candidate: Candidate) -> float:
     """Seconds for one call: what is left of the turn, or a part of it while somebody could take over."""
     remaining_s = max(turn.remaining_s, 0.1)
     return remaining_s if turn.plan.is_last(candidate) else max(remaining_s * SHARE_OF_TIME, 0.1)
-
-
-def _refusal(error: ModelError, candidate: Candidate) -> Refusal:
-    """Why the provider was not asked, if it was not."""
-    match error:
-        case NotAdmitted():
-            return "limit"
-        case NotAsked():
-            return "circuit" if candidate.is_left_alone else "probe"
-    return ""
 
 
 def _observe(

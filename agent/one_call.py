@@ -8,9 +8,18 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from agent.errors import ModelBusy, ModelMisbehaved, ModelRejected, ModelTimeout, ModelUnavailable, OutcropError
+from agent.errors import (
+    ModelBusy,
+    ModelError,
+    ModelMisbehaved,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+    OutcropError,
+)
 from agent.providers.base import Chunk, Provider
-from agent.routing.failover import NotAsked
+from agent.routing.failover import NotAdmitted, NotAsked
+from agent.routing.plan import Candidate, Refusal
 from tools.breaker import Breaker, BreakerOpen
 
 
@@ -40,3 +49,13 @@ async def guarded(breaker: Breaker) -> AsyncIterator[None]:
             yield
     except BreakerOpen as error:
         raise NotAsked(f"{breaker.name} failed repeatedly and is left alone for a while") from error
+
+
+def refusal(error: ModelError, candidate: Candidate) -> Refusal:
+    """Why the provider was not asked, if it was not."""
+    match error:
+        case NotAdmitted():
+            return "limit"
+        case NotAsked():
+            return "circuit" if candidate.is_left_alone else "probe"
+    return ""

@@ -11,6 +11,7 @@ from uuid import UUID
 from agent.routing.config import OFFLINE, Canary, ModelsFile, RouteConfig, Shadow, takes_over
 from agent.routing.plan import ANY, Arm, Candidate, ErrorClass, ModelCall, Plan, Purse
 
+NO_ROUTE = "-"  # stands for the route of a call that was asked of a provider by name
 Override = Literal["rolled_back", "promoted"]
 
 
@@ -43,6 +44,7 @@ class Router:
         self.models = models
         self._default = route or models.route
         self._observe = observe
+        self._ready = ready
         self._overrides: dict[tuple[str, str], Override] = {}
         self._plans = {
             (name, arm): self._plan(name, config, arm, ready)
@@ -58,7 +60,10 @@ class Router:
 
     def plan(self, tenant: str, conversation_id: UUID, purse: Purse | None = None) -> Plan:
         """Who answers in this conversation; the same again for its next turn, unless the canary came to an end."""
-        name = self.models.tenants.get(tenant, self._default)
+        return self.plan_of(self.route_of(tenant), tenant, conversation_id, purse)
+
+    def plan_of(self, name: str, tenant: str, conversation_id: UUID, purse: Purse | None = None) -> Plan:
+        """The same of a route that is named."""
         canary = self.models.routes[name].canary
         arm = "primary"
         if canary is not None:
@@ -67,6 +72,10 @@ class Router:
                 arm = "canary"
         plan = self._plans[name, arm]
         return replace(plan, purse=purse) if purse is not None else plan
+
+    def alone(self, provider: str, purse: Purse | None = None) -> Plan:
+        """Nobody but this provider, or the planner; counted apart from the routes."""
+        return Plan((self._ready[provider],), NO_ROUTE, None, purse, self._observe)
 
     def shadow(self, tenant: str, turn_id: UUID) -> Shadowed | None:
         """Who runs this turn again, if it is among those of its route that are."""
