@@ -35,6 +35,8 @@ from backend.identity.demo import DemoIdentities
 from backend.identity.directory import Deployment, load_deployment
 from backend.identity.principal import Principal
 from backend.identity.upstream_token import UpstreamTokens
+from backend.knowledge import autoload, job_runner, knowledge_bases
+from backend.knowledge_search import KnowledgeSearchIn
 from backend.limits.gate import ProviderGate
 from backend.limits.purse import Spender, Treasury
 from backend.records.database import Database
@@ -49,7 +51,7 @@ from backend.sessions.store import Sessions
 from backend.settings import Settings, SettingsError
 from backend.telemetry.metrics import Metrics
 from tools.breaker import Breaker, Exchange
-from tools.contract import CallbackStore, Toolbox, ToolContext, ToolState
+from tools.contract import CallbackStore, KnowledgeSearch, Toolbox, ToolContext, ToolState
 from tools.pf360.client import Pf360, Retries, TestMode, Timeouts
 
 if TYPE_CHECKING:
@@ -170,7 +172,10 @@ async def parts(
         http = await stack.enter_async_context(httpx.AsyncClient(limits=limits, trust_env=False))
         toolbox, worded = await stack.enter_async_context(opened(definition, around))
         clock = make_clock(settings, deployment, http)
-        make_context = contexts(settings, deployment, clock, http, breakers)
+        bases = await stack.enter_async_context(knowledge_bases(settings, settings.database_url or ""))
+        jobs = job_runner(settings, bases)
+        knowledge = KnowledgeSearchIn(bases, settings.tenant, definition.file.knowledge)
+        make_context = contexts(settings, deployment, clock, http, breakers, knowledge)
         classify = classifier(definition)
         shadows = Shadows(db, worded, classify, models, shared.metrics)
         stack.push_async_callback(shadows.stop)
@@ -191,6 +196,9 @@ async def parts(
         await shared.control.start()
         stack.push_async_callback(shared.control.stop)
         models.start()
+        jobs.start()
+        stack.push_async_callback(jobs.stop)
+        await autoload(settings, bases, jobs)
         yield Backend(
             service=service,
             db=db,
@@ -202,6 +210,8 @@ async def parts(
             agent=definition.file.name,
             models=models,
             metrics=shared.metrics,
+            knowledge=bases,
+            loading=jobs,
         )
 
 
@@ -302,7 +312,12 @@ def make_clock(settings: Settings, deployment: Deployment, http: httpx.AsyncClie
 
 
 def contexts(
-    settings: Settings, deployment: Deployment, clock: ProductClock, http: httpx.AsyncClient, exchange: Exchange
+    settings: Settings,
+    deployment: Deployment,
+    clock: ProductClock,
+    http: httpx.AsyncClient,
+    exchange: Exchange,
+    knowledge: KnowledgeSearch | None = None,
 ) -> MakeContext:
     """What tools may know of each turn's caller and surroundings."""
     secret = settings.pf360_jwt_secret.get_secret_value() if settings.pf360_jwt_secret else ""
@@ -337,6 +352,7 @@ def contexts(
             callbacks=callbacks,
             settle_seconds=settings.pf360_settle_seconds,
             write_seconds=settings.pf360_write_timeout_seconds,
+            knowledge=knowledge,
         )
 
     return make

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     kb_embedding_url: str | None = Field(default=None, description="base URL of an OpenAI-compatible server")
     kb_embedding_key: SecretStr | None = None
     kb_embedding_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="of the onnx weights")
+    kb_embedding_dimensions: int | None = Field(default=None, ge=16, le=4000, description="of models that can shorten")
+    kb_embedding_per_second: float | None = Field(default=None, gt=0, description="texts a second, at most")
     kb_chunking: Literal["sections", "fixed", "hierarchical"] = "sections"
     kb_chunk_chars: int = Field(default=1000, ge=100, le=20_000)
     kb_content: Path = Field(default=CONTENT, description="folder that the base `default` is filled from at start")

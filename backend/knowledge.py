@@ -1,0 +1,61 @@
+"""Knowledge bases as the settings describe them, and what is loaded into the first one at start."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+
+from backend.settings import Settings
+from knowledge_base.bases import DEFAULT, KnowledgeBases, opened
+from knowledge_base.errors import KnowledgeError
+from knowledge_base.loading.environment import Environment
+from knowledge_base.loading.orders import Order, SourcePolicy
+from knowledge_base.loading.runner import JobRunner
+
+log = structlog.get_logger(__name__)
+
+# A start waits so long for the documents; the shipped ones take less than a second.
+PATIENCE_S = 10.0
+LOOK_S = 0.05
+
+
+def environment(settings: Settings) -> Environment:
+    """The same keys, as loading reads them where no service runs: one reading of what they mean."""
+    return Environment.model_validate(settings.model_dump())
+
+
+def knowledge_bases(settings: Settings, database_url: str) -> AbstractAsyncContextManager[KnowledgeBases]:
+    """All bases of the deployment at this database."""
+    return opened(database_url, environment(settings).config)
+
+
+def job_runner(settings: Settings, bases: KnowledgeBases) -> JobRunner:
+    """Carries out what is to be loaded in the background."""
+    keys = environment(settings)
+    policy = SourcePolicy(keys.limits.max_bytes, settings.kb_content, keys.allowed_hosts)
+    return JobRunner(
+        bases, policy, keys.limits, tenant=settings.tenant, delete_limit_percent=settings.kb_delete_percent
+    )
+
+
+async def autoload(settings: Settings, bases: KnowledgeBases, jobs: JobRunner) -> None:
+    """Bring the base `default` to what the folder KB_CONTENT holds, as a job; unless it is long, wait for its end.
+
+    A service whose documents cannot be loaded answers all the same: what is wrong is in the log and on the job.
+    """
+    if not settings.kb_autoload:
+        return
+    try:
+        base = await bases.open(settings.tenant, DEFAULT, create=True)
+        job = await jobs.submit(base.id, Order("content", prune=True))
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                await asyncio.sleep(LOOK_S)
+                if (await jobs.jobs.get(settings.tenant, job.id)).is_over:
+                    break
+    except TimeoutError:
+        log.info("knowledge_autoload_goes_on", seconds=PATIENCE_S)
+    except KnowledgeError as error:
+        log.warning("knowledge_autoload_failed", code=error.code, reason=str(error)[:300])
