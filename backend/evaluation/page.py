@@ -30,12 +30,17 @@ def render(results: Results) -> str:
         _disagreements(apart) if len(numbers) > 1 else "",
         _scenarios(scenarios, {each.scenario for each in apart}),
     ]
+    return document(f"Evaluation: {', '.join(numbers)}", "".join(body))
+
+
+def document(title: str, body: str) -> str:
+    """A whole page around this HTML, in our style."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Evaluation: {escape(', '.join(numbers))}</title><style>{CSS.read_text('utf-8')}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{CSS.read_text('utf-8')}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 

@@ -13,6 +13,8 @@ LEFT, RIGHT, INSET = 40, 10, 8
 PLOT_HEIGHT = 230
 BAR, BAR_GAP, GROUP_GAP, LABEL = 12, 2, 9, 100
 COLOURS = 6
+BINS = 20  # of scores
+STEPS = 400  # of a cumulative line, at most
 
 
 def colour(position: int) -> str:
@@ -44,31 +46,71 @@ def scores_by_tag(numbers: Mapping[str, Figures]) -> str:
 
 def latencies(numbers: Mapping[str, Figures]) -> str:
     """For each route the share of turns that were done after so many seconds (logarithmic); dots are p50 and p95."""
-    every = [max(value, 0.001) for each in numbers.values() for value in each.latencies_s] or [1.0]
+    told = [f"{route}: p50 {each.p50_s:.2f} s, p95 {each.p95_s:.2f} s" for route, each in numbers.items()]
+    times = {route: each.latencies_s for route, each in numbers.items()}
+    return cumulative(times, f"Latency of turns. {'; '.join(told)}.", ("seconds", "s"), ("turn", "turns"))
+
+
+def cumulative(times: Mapping[str, Sequence[float]], told: str, unit: tuple[str, str], what: tuple[str, str]) -> str:
+    """For each series (ascending) the share that is no longer than so much (logarithmic); dots are p50 and p95.
+
+    `told` is for who cannot see it; `unit` is its name and its sign, `what` was timed: one and many.
+    """
+    every = [max(value, 0.001) for values in times.values() for value in values] or [1.0]
     low, high = 10.0 ** math.floor(math.log10(min(every))), nice(max(every))
     if high <= low:
         high = low * 10
 
-    def along(seconds: float) -> float:
-        return math.log(max(seconds, low) / low) / math.log(high / low)
+    def along(value: float) -> float:
+        return math.log(max(value, low) / low) / math.log(high / low)
 
     decades = [low * 10**n for n in range(1 + round(math.log10(high / low)))]
     ticks = {along(value): f"{value:g}" for value in (*decades, high) if value <= high}
-    parts = _axes(ticks, "seconds a turn", "share of turns")
-    told = []
-    for position, (route, each) in enumerate(numbers.items()):
-        values = each.latencies_s
-        points = [(0.0, 0.0)]
-        for number, value in enumerate(values, 1):
-            points += [(along(value), (number - 1) / len(values)), (along(value), number / len(values))]
+    parts = _axes(ticks, f"{unit[0]} a {what[0]}", f"share of {what[1]}")
+    for position, (name, values) in enumerate(times.items()):
+        points, before = [(0.0, 0.0)], 0.0
+        for number in sorted({math.ceil(len(values) * n / STEPS) for n in range(1, STEPS + 1)} - {0}):
+            x, share = along(values[number - 1]), number / len(values)
+            points += [(x, before), (x, share)]
+            before = share
         points += [(1.0, 1.0)] if values else []
-        line = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
-        parts.append(f'<polyline class="line {colour(position)}" points="{line}"/>')
+        parts.append(_line(points, position))
         for percent in (50, 95) if values else ():
             value = percentile(values, percent)
-            parts.append(_dot(along(value), percent / 100, position, f"{route}: p{percent} {value:.2f} s", 3.5))
-        told.append(f"{route}: p50 {each.p50_s:.2f} s, p95 {each.p95_s:.2f} s")
-    return _svg(PLOT_HEIGHT, f"Latency of turns. {'; '.join(told)}.", parts)
+            label = f"{name}: p{percent} {value:.2f} {unit[1]}"
+            parts.append(_dot(along(value), percent / 100, position, label, 3.5))
+    return _svg(PLOT_HEIGHT, told, parts)
+
+
+def recall_by_depth(recalls: Mapping[str, Mapping[int, float]]) -> str:
+    """For each mode of search the recall among the first so many documents, which are the same depths for all."""
+    depths = list(next(iter(recalls.values()), {}))
+    last = max(depths, default=1)
+    parts = _axes({_deep(depth, last): str(depth) for depth in depths}, "first documents", "recall")
+    told = []
+    for position, (mode, by_depth) in enumerate(recalls.items()):
+        places = [(_deep(depth, last), value) for depth, value in by_depth.items()]
+        parts.append(_line(places, position))
+        for (x, y), (depth, value) in zip(places, by_depth.items(), strict=True):
+            parts.append(_dot(x, y, position, f"{mode}: recall at {depth} {value:.3f}", 3.5))
+        told.append(f"{mode}: " + ", ".join(f"{value:.3f} at {depth}" for depth, value in by_depth.items()))
+    return _svg(PLOT_HEIGHT, f"Recall. {'; '.join(told)}.", parts)
+
+
+def distribution(scores: Mapping[str, Sequence[float]]) -> str:
+    """For each series of scores in 0 to 1 the share that lies in each twentieth of that range."""
+    parts = _axes({n / 4: f"{n / 4:g}" for n in range(5)}, "score of the best passage", "share of questions")
+    told = []
+    for position, (name, values) in enumerate(scores.items()):
+        counts = [0] * BINS
+        for value in values:
+            counts[min(int(value * BINS), BINS - 1)] += 1
+        shares = [count / max(len(values), 1) for count in counts]
+        points = [(x, share) for n, share in enumerate(shares) for x in (n / BINS, (n + 1) / BINS)]
+        parts.append(_line([(0.0, 0.0), *points, (1.0, 0.0)], position))
+        middle = percentile(sorted(values), 50)
+        told.append(f"{name}: {len(values)} questions, median {middle:.2f}")
+    return _svg(PLOT_HEIGHT, f"Scores. {'; '.join(told)}.", parts)
 
 
 def cost_against_score(numbers: Mapping[str, Figures]) -> str:
@@ -137,6 +179,15 @@ def _dot(x: float, y: float, position: int, label: str, radius: float) -> str:
         f'<circle class="dot {colour(position)}" cx="{_x(x):.1f}" cy="{_y(y):.1f}" r="{radius}">'
         f"<title>{escape(label)}</title></circle>"
     )
+
+
+def _line(points: Sequence[tuple[float, float]], position: int) -> str:
+    places = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
+    return f'<polyline class="line {colour(position)}" points="{places}"/>'
+
+
+def _deep(depth: int, last: int) -> float:
+    return (depth - 1) / max(last - 1, 1)
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:

@@ -97,6 +97,20 @@ async def throwaway_stores(stacks: int) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
+async def throwaway_database() -> AsyncIterator[str]:
+    """URL of a PostgreSQL of its own with the newest schema, which is removed at the end."""
+    folder = _throwaway_folder()
+    postgres = EmbeddedPostgres(folder, durable=False)
+    try:
+        await postgres.start()
+        await upgrade(postgres.url)
+        yield postgres.url
+    finally:
+        await postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
 async def stack(
     number: int, stores: Stores, patience: Patience, configured: Mapping[str, str], fixture: JsonObject | None
 ) -> AsyncIterator[Subject]:

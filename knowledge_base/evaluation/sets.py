@@ -36,12 +36,11 @@ class BadSet(KnowledgeError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A document of a set. `size` is how many bytes its line has."""
+    """A document of a set."""
 
     doc_id: str
     title: str
     text: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def find_set(folder: Path) -> EvaluationSet:
 def read_records(path: Path) -> Iterator[Record]:
     """Documents of a JSONL file, one at a time; `BadSet` for a bad line and for an id that comes twice."""
     seen: set[str] = set()
-    for place, size, row in _rows(path):
+    for place, row in _rows(path):
         doc_id = _text(row, (*ID, *DOCUMENT), place, longest=MAX_ID)
         if doc_id in seen:
             raise BadSet(f"{place}: `{doc_id}` is the id of an earlier document, too")
@@ -119,14 +118,14 @@ def read_records(path: Path) -> Iterator[Record]:
         title = _text(row, ("title",), place, default="")
         text = _text(row, TEXT, place, default="" if title or any(row.get(name) == "" for name in TEXT) else None)
         if text.strip() or title.strip():
-            yield Record(doc_id, title, text if text.strip() else title, size)
+            yield Record(doc_id, title, text if text.strip() else title)
 
 
 def read_questions(queries: Path, qrels: Path) -> tuple[tuple[Question, ...], tuple[str, ...]]:
     """Questions with their judgements, and what is odd about them. `BadSet`."""
     grades = read_judgements(qrels)
     questions: dict[str, Question] = {}
-    for place, _, row in _rows(queries):
+    for place, row in _rows(queries):
         name = _text(row, (*ID, *QUESTION), place)
         if name in questions:
             raise BadSet(f"{place}: `{name}` is the id of an earlier question, too")
@@ -163,7 +162,7 @@ def _odd(questions: Mapping[str, Question], grades: Mapping[str, Any]) -> tuple[
 
 
 def _judgements_json(path: Path) -> Iterator[tuple[str, str, float, str]]:
-    for place, _, row in _rows(path):
+    for place, row in _rows(path):
         grade = next((row[name] for name in GRADE if name in row), 1)
         if isinstance(grade, bool) or not isinstance(grade, int | float):
             raise BadSet(f"{place}, field `score`: must be a number, not {grade!r}")
@@ -187,8 +186,8 @@ def _judgements_tsv(path: Path) -> Iterator[tuple[str, str, float, str]]:
         yield cells[0], cells[1], grade, place
 
 
-def _rows(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """The place for messages, the size in bytes and the object of each line."""
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The place for messages and the object of each line."""
     for number, line in _lines(path):
         place = f"{path}, line {number}"
         try:
@@ -197,7 +196,7 @@ def _rows(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
             raise BadSet(f"{place}: is no JSON ({error})") from None
         if not isinstance(row, dict):
             raise BadSet(f"{place}: must be a JSON object")
-        yield place, len(line), row
+        yield place, row
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
