@@ -70,15 +70,17 @@ class Parsed:
     headings: Sequence[Heading] = ()
     pages: Sequence[Page] = ()
     language: str = ""  # ISO 639-1 where known
+    context: str = ""  # attributes that are embedded beside the text, as "key: value" lines
+    warnings: Sequence[str] = ()  # what was read with doubt, or not at all; for the report of a load
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A span of a parsed text, in order; `text == parsed.text[start:end]` always.
 
-    `section` is the path of headings above it, joined by " > ". `key` is stable: the same text at the same place of
-    the same document has the same. `context` is what is embedded and matched beside the text (title, section, for
-    hierarchical chunks nothing more); `parent` is the span that is shown in its place, when it is hierarchical.
+    `section` is the path of headings above it, joined by " > ". `context` is embedded and matched beside the text, with
+    title and section (see `embedded_text`); `parent` is the span that is shown in its place, when it is hierarchical.
+    `occurrence` counts how many chunks of the same text stand before it in the document.
     """
 
     ordinal: int
@@ -88,18 +90,20 @@ class Chunk:
     section: str = ""
     page: int | None = None
     parent: tuple[int, int] | None = None
+    occurrence: int = 0
+    context: str = ""
 
     def key(self, doc_id: str) -> str:
-        """16 hex digits from document, place and text."""
-        return sha256(f"{doc_id}\x00{self.ordinal}\x00{self.start}\x00{self.text}".encode()).hexdigest()[:16]
+        """16 hex digits from document, text and occurrence: other text that comes or goes above changes nothing."""
+        return sha256(f"{doc_id}\x00{self.occurrence}\x00{self.text}".encode()).hexdigest()[:16]
 
 
 def embedded_text(title: str, chunk: Chunk) -> str:
-    """What of a chunk is embedded and matched by word: title and section stand before the text."""
+    """What of a chunk is embedded and matched by word: title and section stand before the text, then its context."""
     head = " > ".join(each for each in (title, chunk.section) if each and not chunk.section.startswith(title))
     if chunk.section.startswith(title):
         head = chunk.section
-    return f"{head}\n{chunk.text}" if head else chunk.text
+    return "\n".join(each for each in (head, chunk.context, chunk.text) if each)
 
 
 def as_json(attributes: Attributes) -> dict[str, Any]:

@@ -1,1 +1,6 @@
 """Files as text with headings, pages and metadata; whatever is wrong with one is said of that one."""
+
+from knowledge_base.parsing.limits import Limits
+from knowledge_base.parsing.parse import parse
+
+__all__ = ["Limits", "parse"]
