@@ -1,1 +1,1 @@
-"""Where documents come from: a folder, a bucket, pages of the web."""
+"""Where documents come from: a folder, a bucket, pages of the web, or a request."""
