@@ -1,0 +1,84 @@
+"""What is stored of a source before a run, and which documents of it the run has met."""
+
+from __future__ import annotations
+
+from knowledge_base.documents import Found
+from knowledge_base.errors import Refused, TooManyDeletions
+from knowledge_base.stores.base import Known, Store
+
+FEW = 3  # as many may always go
+ALL_PERCENT = 100.0
+
+
+class Register:
+    """Live documents by id and by address, claims of this run, and what has gone. Bound by the number of documents."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._live: dict[str, Known] = {}
+        self._by_uri: dict[str, Known] = {}
+        self._others: dict[str, str] = {}  # live documents of other sources, and which
+        self._claimed: dict[str, str] = {}
+        self._met: set[str] = set()
+
+    @classmethod
+    async def of(cls, store: Store, source: str) -> Register:
+        """As the store knows it now."""
+        register = cls(source)
+        async for known in store.known():
+            if known.state == "live":
+                register._add(known)
+        return register
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the knowledge base holds nothing yet."""
+        return not self._live and not self._others
+
+    def known(self, found: Found) -> Known | None:
+        """The document as it was loaded before: by its address, since the file itself may name another id."""
+        return self._by_uri.get(found.uri) or self._live.get(found.doc_id)
+
+    def live(self, doc_id: str) -> Known | None:
+        """The stored document of that id, of this source."""
+        return self._live.get(doc_id)
+
+    def claim(self, doc_id: str, uri: str) -> None:
+        """`doc_id` is that document's in this run; `Refused` (duplicate) when it is another's."""
+        if doc_id in self._others:
+            raise Refused(
+                "duplicate", f"{doc_id!r} is a document of {self._others[doc_id]} already: rename one of them"
+            )
+        first = self._claimed.setdefault(doc_id, uri)
+        if first != uri:
+            raise Refused("duplicate", f"{doc_id!r} is {first} already: give one of the two another name or doc_id")
+        self._met.add(doc_id)
+
+    def spare(self, found: Found) -> bool:
+        """It is there, though it was not taken; whether an older version of it is stored."""
+        known = self.known(found)
+        self._met.add(known.doc_id if known else found.doc_id)
+        return known is not None
+
+    def gone(self, percent: float, *, listed: int) -> list[str]:
+        """Documents that the source has no more; `TooManyDeletions` when these are too many to be believed."""
+        gone = [doc_id for doc_id in self._live if doc_id not in self._met]
+        if not gone or percent >= ALL_PERCENT:
+            return gone
+        way_out = "Nothing was deleted; --allow-delete-percent 100 deletes them."
+        if not listed:
+            raise TooManyDeletions(f"{self.source} lists nothing, and has {len(gone)} documents here. {way_out}")
+        share = len(gone) / len(self._live) * 100
+        if len(gone) > FEW and share > percent:
+            raise TooManyDeletions(
+                f"{len(gone)} of {len(self._live)} documents of {self.source} are gone, {share:.0f} %, "
+                f"and up to {percent:g} % may go. {way_out}"
+            )
+        return gone
+
+    def _add(self, known: Known) -> None:
+        if known.source != self.source:
+            self._others[known.doc_id] = known.source
+            return
+        self._live[known.doc_id] = known
+        self._by_uri[known.uri] = known
