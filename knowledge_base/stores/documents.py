@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -78,12 +78,15 @@ def fingerprint(document: Ready) -> str:
     ]
     digest.update(to_json(about).encode())
     digest.update(storable(parsed.text).encode())
-    for chunk in document.chunks:
-        digest.update(to_json(astuple(chunk)).encode())
+    # Their texts are spans of the one above.
+    places = [(each.start, each.end, each.page, each.parent, each.section, each.context) for each in document.chunks]
+    digest.update(to_json(places).encode())
     return digest.hexdigest()
 
 
-async def write(connection: Connection, base: int, documents: Sequence[tuple[Ready, str]]) -> list[Written]:
+async def write(
+    connection: Connection, base: int, documents: Sequence[Ready], marks: Mapping[str, str]
+) -> list[Written]:
     """New or changed documents with their fingerprints: row, raw and parsed. Chunks come after."""
     columns = [
         (
@@ -95,21 +98,21 @@ async def write(connection: Connection, base: int, documents: Sequence[tuple[Rea
             storable(ready.parsed.language),
             scoped(base, ready.parsed.attributes),
             ready.raw.content_hash,
-            mark,
+            marks[storable(ready.doc_id)],
             storable(ready.raw.found.stamp),
             len(ready.raw.content),
             len(ready.parsed.text),
         )
-        for ready, mark in documents
+        for ready in documents
     ]
     rows = await connection.fetch(UPSERT, base, *map(list, zip(*columns, strict=True)), timeout=UNHURRIED_S)
     found = {row["doc_id"]: row for row in rows}
     written = [
         Written(row["number"], row["version"], row["doc_id"], storable(ready.parsed.title), ready.chunks, ready.vectors)
-        for ready, _ in documents
+        for ready in documents
         for row in [found[storable(ready.doc_id)]]
     ]
-    await _write_stages(connection, written, [ready for ready, _ in documents])
+    await _write_stages(connection, written, documents)
     return written
 
 
@@ -135,10 +138,20 @@ def _parsed(parsed: Parsed) -> tuple[str, str, str, str]:
     return storable(parsed.text), storable(parsed.context), headings, pages
 
 
+def matched(title: str, chunk: Chunk) -> str:
+    """What of a stored chunk is matched and was embedded."""
+    return storable(embedded_text(title, chunk))
+
+
 async def index_chunks(
-    connection: Connection, index: Index, vectors: VectorIndex | None, written: Sequence[Written], first: int
-) -> set[str]:
-    """Chunks, words and vectors of these documents, numbered from `first`; what was matched and embedded of them."""
+    connection: Connection,
+    index: Index,
+    vectors: VectorIndex | None,
+    written: Sequence[Written],
+    first: int,
+    segment: words.Segment,
+) -> None:
+    """Chunks, words and vectors of these documents, numbered from `first`; `segment` has the words of all chunks."""
     counts = np.array([len(each.chunks) for each in written], np.int64)
     firsts = first + np.concatenate(([0], counts.cumsum()[:-1]))
     parts = [
@@ -148,24 +161,22 @@ async def index_chunks(
     await connection.copy_records_to_table(
         "kb_parts", records=parts, columns=["index", "document", "version", "first", "count"], timeout=UNHURRIED_S
     )
-    texts = [storable(embedded_text(each.title, chunk)) for each in written for chunk in each.chunks]
-    if not texts:
-        return set()
-    segment = words.segment_of(first, texts)
+    total = len(segment.lengths)
+    if not total:
+        return
     rows = _chunk_rows(index.number, written, first, segment.lengths)
     await connection.copy_records_to_table("kb_chunks", records=rows, columns=CHUNK_COLUMNS, timeout=UNHURRIED_S)
-    await words.add_segment(connection, index.number, first, first + len(texts) - 1, segment)
+    await words.add_segment(connection, index.number, first, first + total - 1, segment)
     if vectors is not None:
         made = np.concatenate([each.vectors for each in written if each.vectors is not None and len(each.chunks)])
         documents = np.repeat(np.array([each.number for each in written], np.int64), counts)
-        await vectors.add(connection, np.arange(first, first + len(texts)), documents, made)
+        await vectors.add(connection, np.arange(first, first + total), documents, made)
     await connection.execute(
         "UPDATE kb_indexes SET chunks = chunks + $2, words = words + $3, changed_at = now() WHERE number = $1",
         index.number,
-        len(texts),
+        total,
         sum(segment.lengths),
     )
-    return set(texts)
 
 
 def _chunk_rows(
@@ -237,8 +248,8 @@ async def _forget_chunks(
 
 
 def _matched(row: asyncpg.Record) -> str:
-    chunk = Chunk(row["ordinal"], row["start"], row["end"], row["text"], section=row["section"], context=row["context"])
-    return embedded_text(row["title"], chunk)
+    chunk = Chunk(row["ordinal"], row["start"], row["end"], row["text"], row["section"], context=row["context"])
+    return matched(row["title"], chunk)
 
 
 async def forget_vectors(connection: Connection, tenant: str, texts: set[str]) -> None:

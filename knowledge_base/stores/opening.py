@@ -54,6 +54,12 @@ def vectors_by(base: BaseRow, chroma_url: str | None) -> VectorsOf:
     return vectors_of
 
 
+async def check_ready(pool: Pool, model: EmbeddingModel | None, kind: StoreKind) -> None:
+    """`StoreUnreachable`, with the fix, where an index of this kind cannot be made."""
+    if model is not None and kind == "pgvector":
+        await check_extension(pool)
+
+
 async def delete_base(pool: Pool, tenant: str, name_or_id: str, chroma_url: str | None = None) -> bool:
     """The base goes with all that was ever in it; whether there was one."""
     base = await find_base(pool, tenant, name_or_id)
@@ -88,8 +94,7 @@ async def _made(
     kind: StoreKind,
     vectors_of: VectorsOf,
 ) -> Index:
-    if model is not None and kind == "pgvector":
-        await check_extension(pool)
+    await check_ready(pool, model, kind)
     async with writing(pool, base.number) as connection:
         index = await _live(connection, base)
         if index is not None and not _fits(index, model, kind):

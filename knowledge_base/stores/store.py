@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,14 +23,13 @@ from knowledge_base.stores.catalog import BaseRow
 from knowledge_base.stores.connections import UNHURRIED_S, Connection, Pool, reading, snapshot, writing
 from knowledge_base.stores.filter_sql import compiled
 from knowledge_base.stores.indexes import indexes_of
+from knowledge_base.stores.numbering import take_numbers
 from knowledge_base.stores.selection import fitting, those_that_fit
 from knowledge_base.stores.storable import storable
 from knowledge_base.stores.vectors import EXACT, Index, VectorIndex
 from knowledge_base.stores.verification import verify
 
 PAGE = 1000
-# Chunk numbers are kept in four bytes where words are.
-MAX_CHUNK = 2**32 - 1
 STORED = """
     c.number, c.key, d.doc_id, d.version, d.uri, d.title, c.section, c.page, c.start, c."end", c.text, d.attributes,
     c.parent_start, c.parent_end, d.source
@@ -48,6 +48,24 @@ class Bulk:
     added: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Of documents that are put: those to be written, numbers of what they replace, and those that may have moved."""
+
+    documents: list[Ready]
+    old: list[int]
+    moved: list[tuple[asyncpg.Record, Ready]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is matched of new chunks, and their words; the first has the number `first`."""
+
+    first: int
+    texts: list[str]
+    segment: words.Segment
+
+
 class KnowledgeStore:
     """See `Store`. All statements carry the number of this base or of its index."""
 
@@ -64,19 +82,52 @@ class KnowledgeStore:
     async def put(self, documents: Sequence[Ready]) -> None:
         """See `Store`."""
         self._check(documents)
-        first = await self._numbers(sum(len(each.chunks) for each in documents))
+        marks = {storable(each.doc_id): rows_of.fingerprint(each) for each in documents}
+        while not await self._put(documents, marks):
+            pass  # somebody else put one of them at the same time
+
+    async def _put(self, documents: Sequence[Ready], marks: dict[str, str]) -> bool:
+        """False, and nothing has happened, when what changed was not the same before and under the lock."""
+        async with reading(self._pool) as connection:
+            changed = await self._changed(connection, documents, marks)
+        prepared = await self._prepared(changed.documents)
         async with writing(self._pool, self._base.number) as connection:
             indexes = await self._indexes(connection)
-            changed, old = await self._changed(connection, documents)
-            if not changed:
-                return
-            gone = await rows_of.take_out(connection, indexes, old, purge=self._bulk is None)
-            written = await rows_of.write(connection, self._base.number, changed)
-            there = await rows_of.index_chunks(connection, self._index, self._vectors, written, first)
-            await rows_of.forget_vectors(connection, self._base.tenant, gone - there)
-            await words.merge_segments(connection, self._index.number)
-            await self._after_put(connection, len(there))
+            now = await self._changed(connection, documents, marks)
+            if [each.doc_id for each in now.documents] != [each.doc_id for each in changed.documents]:
+                return False
+            for row, ready in now.moved:
+                await self._readdress(connection, row, ready)
+            if now.documents:
+                await self._replace(connection, indexes, now, marks, prepared)
         await self._committed(indexes)
+        return True
+
+    async def _prepared(self, documents: Sequence[Ready]) -> Prepared:
+        """What takes time of its own, before anybody is kept waiting."""
+        texts = [rows_of.matched(storable(each.parsed.title), chunk) for each in documents for chunk in each.chunks]
+        first = await take_numbers(self._pool, self._base, len(texts))
+        return Prepared(first, texts, await asyncio.to_thread(words.segment_of, first, texts))
+
+    async def _replace(
+        self,
+        connection: Connection,
+        indexes: Sequence[tuple[Index, VectorIndex | None]],
+        changed: Changed,
+        marks: dict[str, str],
+        new: Prepared,
+    ) -> None:
+        gone: set[str] = set()
+        if changed.old:
+            gone = await rows_of.take_out(connection, indexes, changed.old, purge=self._bulk is None)
+        written = await rows_of.write(connection, self._base.number, changed.documents, marks)
+        await rows_of.index_chunks(connection, self._index, self._vectors, written, new.first, new.segment)
+        await rows_of.forget_vectors(connection, self._base.tenant, gone.difference(new.texts))
+        if self._bulk is None:
+            await words.merge_segments(connection, self._index.number)
+        elif self._vectors is not None:
+            self._bulk.added += len(new.texts)
+            await self._vectors.loading(connection, self._bulk.chunks_before, self._bulk.added)
 
     def _check(self, documents: Sequence[Ready]) -> None:
         if self._index.tokens_version != TOKENS_VERSION:
@@ -93,17 +144,6 @@ class KnowledgeStore:
                     "was changed, run `outcrop kb sync --reindex`"
                 )
 
-    async def _numbers(self, count: int) -> int:
-        """The first of so many numbers; never given again, whatever becomes of the transaction they are used in."""
-        sql = "UPDATE kb_bases SET next_chunk = next_chunk + $2 WHERE number = $1 RETURNING next_chunk - $2"
-        async with reading(self._pool) as connection:
-            first: int | None = await connection.fetchval(sql, self._base.number, count)
-        if first is None:
-            raise NotFound(f"knowledge base {self._base.name} is gone")
-        if first + count > MAX_CHUNK:
-            raise InvalidRequest("documents", "this base has used up its chunk numbers; load into a new one")
-        return first
-
     async def _indexes(self, connection: Connection) -> list[tuple[Index, VectorIndex | None]]:
         """All indexes of the base; `IndexMismatch` when this store's is not the live one any more."""
         found = await indexes_of(connection, self._base.number)
@@ -116,10 +156,8 @@ class KnowledgeStore:
     def _replaced(self) -> IndexMismatch:
         return IndexMismatch(f"knowledge base {self._base.name} was indexed anew meanwhile; try again")
 
-    async def _changed(
-        self, connection: Connection, documents: Sequence[Ready]
-    ) -> tuple[list[tuple[Ready, str]], list[int]]:
-        """Those that differ from what is there, with their fingerprints, and the numbers of the old ones."""
+    async def _changed(self, connection: Connection, documents: Sequence[Ready], marks: dict[str, str]) -> Changed:
+        """Which of them differ from what is there."""
         rows = await connection.fetch(
             """
             SELECT d.number, d.doc_id, d.source, d.uri, d.stamp, d.fingerprint,
@@ -132,16 +170,15 @@ class KnowledgeStore:
             [storable(each.doc_id) for each in documents],
         )
         known = {row["doc_id"]: row for row in rows}
-        changed, old = [], []
+        found = Changed([], [], [])
         for each in documents:
-            row, mark = known.get(storable(each.doc_id)), rows_of.fingerprint(each)
-            if row is not None and row["there"] and row["fingerprint"] == mark:
-                await self._readdress(connection, row, each)
-                continue
-            changed.append((each, mark))
-            if row is not None:
-                old.append(row["number"])
-        return changed, old
+            row = known.get(storable(each.doc_id))
+            if row is None or not row["there"] or row["fingerprint"] != marks[row["doc_id"]]:
+                found.documents.append(each)
+                found.old.extend([row["number"]] if row else [])
+            else:
+                found.moved.append((row, each))
+        return found
 
     async def _readdress(self, connection: Connection, row: asyncpg.Record, ready: Ready) -> None:
         found = ready.raw.found
@@ -161,11 +198,6 @@ class KnowledgeStore:
                 doc_ids,
                 values,
             )
-
-    async def _after_put(self, connection: Connection, added: int) -> None:
-        if self._bulk is not None and self._vectors is not None:
-            self._bulk.added += added
-            await self._vectors.loading(connection, self._bulk.chunks_before, self._bulk.added)
 
     async def _committed(self, indexes: Sequence[tuple[Index, VectorIndex | None]]) -> None:
         for _, vectors in indexes:
@@ -345,6 +377,9 @@ class KnowledgeStore:
             found, cosines = await self._vectors.nearest(self._pool, vector, k, where)
         except asyncpg.UndefinedTableError as error:
             raise self._replaced() from error
+        if not len(found):
+            async with reading(self._pool) as connection:
+                await self._indexes(connection)
         return Hits(found, cosines)
 
     async def read(self, chunks: Sequence[int]) -> list[Stored]:
@@ -356,6 +391,8 @@ class KnowledgeStore:
         """
         async with reading(self._pool) as connection:
             rows = await connection.fetch(sql, self._index.number, [int(each) for each in chunks])
+            if len(chunks) and not rows:
+                await self._indexes(connection)
         return [self._stored(row) for row in rows]
 
     def _stored(self, row: asyncpg.Record) -> Stored:
