@@ -14,12 +14,16 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.api.bedrock import errors as wire
 from backend.api.problems import CODES, PROTOTYPE_PATH, detail, problem
 from backend.correlation import correlation_id
 from backend.records.ids import uuid7
 from backend.settings import is_loopback
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_WIRE_BYTES = 256 * 1024  # a query of 20,000 characters, each written as an escape
+MAX_UPLOAD_BYTES = 8 * 1024 * 1024
+_UPLOAD = re.compile(r"/api/v1/kb/[^/]+/documents")
 _CORRELATION = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _JSON = re.compile(rb'application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE)
 _SECURITY_HEADERS = [
@@ -59,11 +63,13 @@ class Edge:
             code = CODES[status][0]
             if scope["path"] == PROTOTYPE_PATH:
                 response = detail(status, why, code)
+            elif wire.is_wire(scope["path"]):
+                response = wire.response(wire.of_status(status, f"{field}: {why}"))
             else:
                 response = problem(status, code, why, [{"field": field, "message": why}])
             await response(scope, receive, answer)
         elif scope["method"] == "POST":
-            await self._app(scope, _bounded(receive), answer)
+            await self._app(scope, _bounded(receive, _longest(scope["path"])), answer)
         else:
             await self._app(scope, receive, answer)
 
@@ -81,9 +87,9 @@ class Edge:
             return 403, "origin", "Pages of other sites may not call this server."
         if scope["method"] != "DELETE" and not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
             return 415, "content-type", CODES[415][1]
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
-            return 413, "body", f"The body may have {MAX_BODY_BYTES} bytes at most."
+        length, longest = headers.get(b"content-length", b"0"), _longest(scope["path"])
+        if length.isdigit() and int(length) > longest:
+            return 413, "body", f"The body may have {longest} bytes at most."
         return None
 
 
@@ -96,7 +102,14 @@ def _names_us(host: str) -> bool:
         return False
 
 
-def _bounded(receive: Receive) -> Receive:
+def _longest(path: str) -> int:
+    """How long a body may be, in bytes."""
+    if wire.is_wire(path):
+        return MAX_WIRE_BYTES
+    return MAX_UPLOAD_BYTES if _UPLOAD.fullmatch(path) else MAX_BODY_BYTES
+
+
+def _bounded(receive: Receive, longest: int) -> Receive:
     """The same body, cut off with 413 when it grows too large (it may come without a length)."""
     received = 0
 
@@ -104,7 +117,7 @@ def _bounded(receive: Receive) -> Receive:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > MAX_BODY_BYTES:
+        if received > longest:
             raise HTTPException(413)
         return message
 

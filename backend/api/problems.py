@@ -15,8 +15,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from agent.errors import OutcropError
+from backend.api.bedrock import errors as wire
 from backend.conversations.answer import TurnDidNotComplete
 from backend.correlation import correlation_id
+from knowledge_base import errors as kb
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,17 @@ CODES = {
     405: ("method_not_allowed", "This path does not take that method."),
     413: ("body_too_large", "The body is too large."),
     415: ("unsupported_media_type", "Send JSON with the header content-type: application/json."),
+}
+
+# Status, and whether the same may go better in a moment. A document or job that is wrong in itself is told by its job.
+_OF_KNOWLEDGE: dict[type[kb.KnowledgeError], tuple[int, bool]] = {
+    kb.InvalidRequest: (422, False),
+    kb.NotFound: (404, False),
+    kb.IndexMismatch: (409, False),
+    kb.SourceBusy: (409, True),
+    kb.TextTooLong: (422, False),
+    kb.EmbeddingFailed: (503, True),
+    kb.StoreUnreachable: (503, True),
 }
 
 
@@ -65,6 +78,7 @@ def detail(status: int, what: Any, code: str) -> Response:
 def install(app: FastAPI) -> None:
     """Register the handlers."""
     app.add_exception_handler(OutcropError, _on_outcrop_error)
+    app.add_exception_handler(kb.KnowledgeError, _on_knowledge_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_bug)
@@ -73,6 +87,8 @@ def install(app: FastAPI) -> None:
 async def _on_outcrop_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OutcropError)
     log.info("request_refused", code=error.code, status=error.status, reason=str(error), path=request.url.path)
+    if wire.is_wire(request.url.path):
+        return wire.response(wire.error_of(error))
     if request.url.path == PROTOTYPE_PATH:
         return detail(error.status, error.user_hint, error.code)
     errors = [{"field": error.field, "message": error.user_hint}] if error.field else None
@@ -80,6 +96,18 @@ async def _on_outcrop_error(request: Request, error: Exception) -> Response:
     if isinstance(error, TurnDidNotComplete):
         more = {"session_id": error.session_id, "turn_id": error.turn_id}
     return problem(error.status, error.code, error.user_hint, errors, retryable=error.retryable, **more)
+
+
+async def _on_knowledge_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, kb.KnowledgeError)
+    status, retryable = next((found for kind, found in _OF_KNOWLEDGE.items() if isinstance(error, kind)), (500, False))
+    log.info("request_refused", code=error.code, status=status, reason=str(error), path=request.url.path)
+    if wire.is_wire(request.url.path):
+        return wire.response(wire.error_of(error))
+    if isinstance(error, kb.InvalidRequest):
+        errors = [{"field": error.field, "message": error.problem}]
+        return problem(422, error.code, f"The request is not valid: {error.field}.", errors)
+    return problem(status, error.code, str(error), retryable=retryable)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -98,6 +126,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, hint = CODES.get(error.status_code, ("http_error", HTTPStatus(error.status_code).phrase))
+    if wire.is_wire(request.url.path):
+        return wire.response(wire.of_status(error.status_code, hint))
     if request.url.path == PROTOTYPE_PATH:
         return detail(error.status_code, hint, code)
     field = {400: "body", 413: "body", 415: "content-type"}.get(error.status_code)
@@ -109,6 +139,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     log.error("request_crashed", path=request.url.path, exc_info=error)
+    if wire.is_wire(request.url.path):
+        return wire.response(wire.error_of(error))
     if request.url.path == PROTOTYPE_PATH:
         return detail(500, OutcropError.user_hint, OutcropError.code)
     return problem(500, OutcropError.code, OutcropError.user_hint)
