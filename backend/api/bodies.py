@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 MAX_MESSAGE_CHARS = 2000
 
 
-def _some_text(value: str) -> str:
+def some_text(value: str) -> str:
+    """Something to read, that a database can hold."""
     if not value.strip():
         raise ValueError("must not be empty")
     if "\x00" in value:
@@ -19,7 +20,8 @@ def _some_text(value: str) -> str:
     return value
 
 
-def _storable(value: dict[str, Any]) -> dict[str, Any]:
+def storable(value: dict[str, Any]) -> dict[str, Any]:
+    """The same as it comes back from a database."""
     try:
         read: dict[str, Any] = orjson.loads(orjson.dumps(value))
     except TypeError as error:  # a number of more than 64 bits, half a surrogate pair, too deep
@@ -28,7 +30,7 @@ def _storable(value: dict[str, Any]) -> dict[str, Any]:
 
 
 MessageText = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=MAX_MESSAGE_CHARS), AfterValidator(_some_text)
+    str, StringConstraints(strict=True, min_length=1, max_length=MAX_MESSAGE_CHARS), AfterValidator(some_text)
 ]
 
 
@@ -58,7 +60,7 @@ class ClientActionIn(BaseModel):
 
     session_id: UUID
     action_id: UUID
-    result: Annotated[dict[str, Any], AfterValidator(_storable)]
+    result: Annotated[dict[str, Any], AfterValidator(storable)]
 
 
 class PrototypeClient(BaseModel):

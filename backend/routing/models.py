@@ -9,6 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 
@@ -30,13 +32,27 @@ BREAKER_FAILURES, BREAKER_RESET_S = 5, 5.0
 SHADOWS_SHARE = 0.8  # of each budget; when so much of it is spent, no more shadows are run
 
 
+class Payer(Protocol):
+    """Out of whose budget a call is paid: a turn, a principal."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant."""
+        ...
+
+    @property
+    def subject(self) -> str:
+        """The person."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What candidates are made with, besides their providers."""
 
     make_breaker: Callable[[str, int, float], Breaker]
     make_gate: Callable[[str, ProviderEntry], Gate | None] = lambda _, __: None
-    purse_of: Callable[[ModelsFile, TurnInput], Purse | None] = lambda _, __: None
+    purse_of: Callable[[ModelsFile, Payer], Purse | None] = lambda _, __: None
     observe: Callable[[ModelCall], None] = lambda _: None
     on_router: Callable[[Router], None] = lambda _: None  # before a new router answers its first turn
     wrap: Callable[[Provider], Provider] = lambda provider: provider
@@ -71,6 +87,33 @@ class Models:
         """Who answers this turn."""
         purse = self._around.purse_of(self.router.models, turn)
         return self.router.plan(turn.tenant, turn.conversation_id, purse)
+
+    def named(self, name: str, payer: Payer, key: UUID) -> Plan | None:
+        """Who answers when somebody names a model: a route, or a provider by its name or its model's; None: nobody.
+
+        `key` says whether a canary of that route answers. A managed agent answers nobody but its own conversations.
+        """
+        purse, router = self._around.purse_of(self.router.models, payer), self.router
+        if name in router.models.routes:
+            plan = router.plan_of(name, payer.tenant, key, purse)
+        elif (provider := self._called(name)) is not None:
+            plan = router.alone(provider, purse)
+        else:
+            return None
+        able = tuple(each for each in plan.candidates if not each.provider.capabilities.managed)
+        return replace(plan, candidates=able) if able else None
+
+    @property
+    def names(self) -> list[str]:
+        """What `named` knows."""
+        models = self.router.models
+        providers = [name for name, (_, made) in self._made.items() if not made.provider.capabilities.managed]
+        known = [*models.routes, *providers, *(models.providers[name].model for name in providers), OFFLINE]
+        return list(dict.fromkeys(known))
+
+    def _called(self, name: str) -> str | None:
+        by_model = {entry.model: provider for provider, entry in reversed(self.router.models.providers.items())}
+        return name if name == OFFLINE or name in self.router.models.providers else by_model.get(name)
 
     def shadow(self, turn: TurnInput) -> Shadowing | None:
         """Who runs this turn again, if anybody, and out of what: the last of a budget is left to turns of people."""

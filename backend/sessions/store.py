@@ -16,6 +16,7 @@ import redis.asyncio as redis
 import structlog
 from redis.exceptions import RedisError
 
+from agent.errors import StoreUnavailable
 from tools.contract import ToolState
 
 log = structlog.get_logger(__name__)
@@ -114,6 +115,30 @@ class Sessions:
                     last = entry_id
                     yield fields[b"e"]
 
+    async def exchanges(self, tenant: str, session: str) -> list[bytes]:
+        """Questions and answers of a session over documents, oldest first; none when there is no such session.
+
+        Raises `StoreUnavailable`: without Redis nobody knows whether there is.
+        """
+        try:
+            kept: list[bytes] = await self._redis.lrange(_exchanges_key(tenant, session), 0, -1)
+        except LOST as error:
+            self._lost("exchanges", error)
+            raise StoreUnavailable("Redis did not answer") from error
+        return kept
+
+    async def keep_exchange(self, tenant: str, session: str, exchange: bytes, most: int) -> None:
+        """Add one, begin the session with it if it is the first, and forget all but the last `most`."""
+        key = _exchanges_key(tenant, session)
+        try:
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.rpush(key, exchange)
+            pipeline.ltrim(key, -most, -1)
+            pipeline.expire(key, self._idle_s)
+            await pipeline.execute()
+        except LOST as error:
+            self._lost("keep_exchange", error)
+
     async def announce_stop(self, tenant: str, turn_id: UUID) -> None:
         """Let whoever runs this turn know that it is to be stopped. Its row says so too, and is what counts."""
         try:
@@ -146,6 +171,10 @@ def _state_key(tenant: str, conversation_id: UUID) -> str:
 
 def _events_key(tenant: str, turn_id: UUID) -> str:
     return f"outcrop:{tenant}:turn:{turn_id.hex}:events"
+
+
+def _exchanges_key(tenant: str, session: str) -> str:
+    return f"outcrop:{tenant}:exchanges:{session}"
 
 
 def _stops_channel(tenant: str) -> str:

@@ -56,6 +56,9 @@ def test_the_header_picks_an_identity() -> None:
     demo = DemoIdentities(DEPLOYMENT.identities)
     assert demo.identify({}).subject == "demo:c1"
     assert demo.identify({"x-demo-identity": "coord"}).identity.role == "coordinator"
+    signed = {"authorization": "AWS4-HMAC-SHA256 Credential=ops/20260311/eu-west-1/bedrock/aws4_request, Signature=x"}
+    assert demo.identify(signed).identity.role == "operator"
+    assert demo.identify({"authorization": signed["authorization"].replace("ops", "AKIA7")}).subject == "demo:c1"
     with pytest.raises(InvalidRequest) as wrong:
         demo.identify({"x-demo-identity": "c9"})
     assert "biz_all" in wrong.value.user_hint
