@@ -77,11 +77,11 @@ def as_json(report: KnowledgeReport) -> JsonObject:
 def summary(report: KnowledgeReport) -> RenderableType:
     """Figures by mode, and what they were measured with."""
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("mode")
-    for name in COLUMNS:
-        table.add_column(name, justify="right")
-    for measured in report.modes:
-        table.add_row(measured.mode, *_columns_of(measured))
+    for name in ("", *(measured.mode for measured in report.modes)):
+        table.add_column(name, justify="right" if name else "left")
+    columns = [_columns_of(measured) for measured in report.modes]
+    for name, *values in zip(COLUMNS, *columns, strict=True):
+        table.add_row(name, *values)
     lines = [*_told(report), *(f"[yellow]{escape(note)}[/yellow]" for note in report.notes)]
     return Group(table, "", *lines)
 
@@ -145,7 +145,7 @@ def _answer_json(answer: Answer) -> JsonObject:
 
 
 def _told(report: KnowledgeReport) -> list[str]:
-    rate = f", {report.chunks / report.load_s:,.0f} chunks/s with embedding" if report.load_s else ""
+    rate = f", {report.chunks / report.load_s:,.0f} chunks/s" if report.load_s else ""
     return [
         f"{report.name}: {len(report.headline.answers):,} questions to {report.documents:,} documents in "
         f"{report.chunks:,} chunks",
@@ -155,7 +155,8 @@ def _told(report: KnowledgeReport) -> list[str]:
 
 def _columns_of(measured: Measured) -> list[str]:
     told = [f"{value:.3f}" for name, value in figures_of(measured).items() if name != "unanswerable"]
-    right = f"{sum(each.is_right for each in measured.unanswerable)}/{len(measured.unanswerable)}"
+    of = len(measured.unanswerable)
+    right = f"{sum(each.is_right for each in measured.unanswerable)}/{of}" if of else "–"
     return [*told, right, f"{_ms(measured, 50):.1f} ms", f"{_ms(measured, 95):.1f} ms"]
 
 

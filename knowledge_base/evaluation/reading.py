@@ -10,7 +10,7 @@ from knowledge_base.documents import Found, Parsed, Raw
 from knowledge_base.errors import Refused
 from knowledge_base.evaluation.run import Document
 from knowledge_base.evaluation.sets import Record, read_records
-from knowledge_base.parsing import Limits, parse
+from knowledge_base.parsing import Limits, Parser
 from knowledge_base.sources.folder import Folder
 
 STEP = 200  # lines read before others get their turn
@@ -37,14 +37,15 @@ async def _lines(path: Path) -> AsyncIterator[Document]:
 
 async def _files(path: Path, limits: Limits, refused: Callable[[str], None]) -> AsyncIterator[Document]:
     folder = Folder(path, max_bytes=limits.max_bytes)
-    async for found in folder.list():
-        try:
-            raw = await folder.read(found)
-            parsed = await asyncio.to_thread(parse, raw, limits)
-        except Refused as error:
-            refused(f"{found.doc_id} is left out: {error}")
-            continue
-        yield raw, parsed
+    async with Parser(limits) as parser:
+        async for found in folder.list():
+            try:
+                raw = await folder.read(found)
+                parsed = await parser.parse(raw)
+            except Refused as error:
+                refused(f"{found.doc_id} is left out: {error}")
+                continue
+            yield raw, parsed
 
 
 def _as_document(record: Record) -> Document:
