@@ -11,7 +11,7 @@ from backend.settings import Settings
 from knowledge_base.bases import DEFAULT, KnowledgeBases, opened
 from knowledge_base.errors import KnowledgeError
 from knowledge_base.loading.environment import Environment
-from knowledge_base.loading.orders import Order, SourcePolicy
+from knowledge_base.loading.orders import Order
 from knowledge_base.loading.runner import JobRunner
 
 log = structlog.get_logger(__name__)
@@ -21,22 +21,21 @@ PATIENCE_S = 10.0
 LOOK_S = 0.05
 
 
-def environment(settings: Settings) -> Environment:
+def environment(settings: Settings, database_url: str) -> Environment:
     """The same keys, as loading reads them where no service runs: one reading of what they mean."""
-    return Environment.model_validate(settings.model_dump())
+    return Environment.model_validate({**settings.model_dump(), "database_url": database_url})
 
 
 def knowledge_bases(settings: Settings, database_url: str) -> AbstractAsyncContextManager[KnowledgeBases]:
     """All bases of the deployment at this database."""
-    return opened(database_url, environment(settings).config)
+    return opened(database_url, environment(settings, database_url).config)
 
 
 def job_runner(settings: Settings, bases: KnowledgeBases) -> JobRunner:
     """Carries out what is to be loaded in the background."""
-    keys = environment(settings)
-    policy = SourcePolicy(keys.limits.max_bytes, settings.kb_content, keys.allowed_hosts)
+    keys = environment(settings, settings.database_url or "")
     return JobRunner(
-        bases, policy, keys.limits, tenant=settings.tenant, delete_limit_percent=settings.kb_delete_percent
+        bases, keys.policy, keys.limits, tenant=settings.tenant, delete_limit_percent=settings.kb_delete_percent
     )
 
 
