@@ -6,13 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from agent.dates import parse_time
+from agent.passages import PART
 from agent.planner.frame import Frame, Shown, Wish
 from agent.planner.knowledge import Knowledge
 from agent.planner.memory import Memory
 from agent.planner.outcome import Answered, Fragment, Needs
+from agent.planner.quoting import quoted
 from agent.providers.base import ModelRequest
 from agent.transcript import JsonObject, ToolMessage, UserMessage
 from tools.contract import Location
+
+QUERY_CHARS = 1_000
 
 
 class Desk:
@@ -81,8 +85,28 @@ class Desk:
                 return location
         return locations[0] if len(locations) == 1 else None
 
+    @property
+    def searches(self) -> str | None:
+        """The tool that searches documents, where there is one."""
+        return next((name for name, spec in self.tools.items() if spec.part == PART), None)
+
+    def quote(self, question: str, limit: int = 3) -> str:
+        """The sentences of documents that answer, each with the number of its passage; "" when nothing does."""
+        query = question.strip()[:QUERY_CHARS]
+        if self.searches is None or not query:
+            return ""
+        return quoted(query, self.attempt(self.searches, {"query": query}).result, limit)
+
     def render(self, name: str, **facts: Any) -> str:
-        """An answer of the definition."""
+        """An answer of the definition, with the sentences of documents that it rests on."""
+        text = self._rendered(name, **facts)
+        ground = self._k.rests_on.get(name)
+        if ground is None or (ground.when is not None and not ground.when.search(text)):
+            return text
+        quote = self.quote(ground.query, ground.sentences)
+        return f"{quote} {text}" if quote else text
+
+    def _rendered(self, name: str, **facts: Any) -> str:
         facts.setdefault("office", self.office(facts.get("record")))
         common = {"now": self.facts.now, "locations": self.facts.locations, "identity": self.facts.identity}
         return self._answers[name].render(**common, **facts).strip()

@@ -66,12 +66,13 @@ def read_intents(
     block: Mapping[str, Mapping[str, Any]],
     wordings: Mapping[str, Sequence[str]] = MappingProxyType({}),
     writes: Collection[str] = (),
+    pieces: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Intent]:
-    """The `intents` block of a definition."""
+    """The `intents` block of a definition. `<name>` in a cue stands for the piece of that name."""
     intents = {}
     for rank, (name, raw) in enumerate(block.items()):
         body = dict(raw)
-        body["cues"] = tuple(_cue(c) for c in body.get("cues", ()))
+        body["cues"] = tuple(_cue(c, pieces) for c in body.get("cues", ()))
         body["vetoes"] = tuple(re.compile(v) for v in body.get("vetoes", ()))
         body["captures"] = tuple(re.compile(c, re.IGNORECASE | re.DOTALL) for c in body.get("captures", ()))
         for key in ("examples", "facts", "choices"):
@@ -89,10 +90,10 @@ def _may_write(body: Mapping[str, Any], writes: Collection[str]) -> bool:
     return asks or (body.get("goal") in writes and not tell.get("inquires"))
 
 
-def _cue(raw: str | Mapping[str, float]) -> tuple[re.Pattern[str], float]:
-    if isinstance(raw, str):
-        return re.compile(raw), 1.0
-    ((pattern, weight),) = raw.items()
+def _cue(raw: str | Mapping[str, float], pieces: Mapping[str, str]) -> tuple[re.Pattern[str], float]:
+    ((pattern, weight),) = ((raw, 1.0),) if isinstance(raw, str) else raw.items()
+    for name, piece in pieces.items():
+        pattern = pattern.replace(f"<{name}>", piece)
     return re.compile(pattern), float(weight)
 
 

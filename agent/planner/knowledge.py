@@ -72,6 +72,21 @@ class Field:
     soft: bool  # may be ignored when nothing matches it
 
 
+@dataclass(frozen=True, slots=True)
+class RestsOn:
+    """The documents that an answer rests on: what to look for, and how many of their sentences are quoted with it."""
+
+    query: str
+    sentences: int
+    when: re.Pattern[str] | None  # only an answer in which this is found
+
+    @staticmethod
+    def read(raw: Mapping[str, Any]) -> RestsOn:
+        """An entry of `rests_on`."""
+        when = raw.get("when")
+        return RestsOn(raw["query"], raw.get("sentences", 1), re.compile(when, re.IGNORECASE) if when else None)
+
+
 class Knowledge:
     """Everything the planner knows of its domain, as far as one audience may wish for it."""
 
@@ -84,6 +99,7 @@ class Knowledge:
             _heard_by(audience, self.block["intents"]),
             self.block.get("examples", {}),
             {*file.gated, *file.write_claims},
+            self.block.get("pieces", {}),
         )
         self.lexicon = Lexicon(self._aliases(), self._vocabulary(), self._ordinary())
         self.slots = {name: _slot(name, raw) for name, raw in self.block["slots"].items()}
@@ -104,6 +120,7 @@ class Knowledge:
         self.dull_words = frozenset(records["dull_words"])
         patterns = self.block["patterns"]
         self.patterns = {name: re.compile(p, re.IGNORECASE) for name, p in patterns.items()}
+        self.rests_on = {name: RestsOn.read(raw) for name, raw in self.block.get("rests_on", {}).items()}
         self.thresholds: Mapping[str, float] = self.block["thresholds"]
         self.classifier = Classifier(self.intents, self.lexicon, self.thresholds, self.masked)
 

@@ -7,6 +7,7 @@ last message.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -198,7 +199,7 @@ class _Step:
                 self._frame = replace(self._frame, wish=None, asked=None, shown=None)
         if len(wishes) > 1:
             wishes = [w for w in wishes if w.intent != "unknown"] or wishes[:1]
-        wishes = self._asked_again(wishes)
+        wishes = self._asked_again(self._looked_up(wishes))
         if wishes and self._specialist is None:
             self._specialist = self._k.intents[wishes[0].intent].specialist
         return _distinct(wishes)
@@ -230,6 +231,22 @@ class _Step:
         wish = Wish(intent, values={self._k.block["correction"]["slot"]: text.strip()})
         return wish.with_value(self._k.record_slot.name, self._frame.focus) if self._frame.focus else wish
 
+    def _looked_up(self, wishes: list[Wish]) -> list[Wish]:
+        """What no intent was made of may be a question that documents answer."""
+        unclear = [wish for wish in wishes if wish.intent == "unknown"]
+        if len(unclear) != 1 or len(wishes) > 1 or not self._k.patterns["may_ask"].search(unclear[0].raw):
+            return wishes
+        try:
+            quote = self._desk.quote(unclear[0].raw)
+        except Needs as need:
+            self._needs[need.tool, canonical(need.arguments)] = need.arguments
+            return []
+        if not quote:
+            return wishes
+        self._specialist = self._k.intents[self._k.block["questions"]].specialist
+        self._add(Fragment(self._desk.render("from_documents", quote=quote), answered=self._k.block["questions"]))
+        return []
+
     def _asked_again(self, wishes: list[Wish]) -> list[Wish]:
         """With a question open, what was not understood is no answer to it: it is put again, once."""
         frame = self._frame
@@ -246,6 +263,7 @@ class _Step:
         if self._needs and not self._reader.say(wish.mention, self._today).names_record:
             return  # what is meant may depend on the wish before
         try:
+            quote = self._beside(wish)
             outcome = self._pursuit.pursue(wish)
         except Needs as need:
             self._needs[need.tool, canonical(need.arguments)] = need.arguments
@@ -254,6 +272,11 @@ class _Step:
             for one in several.wishes:
                 self._try(one)
             return
+        if quote:
+            self._add(Fragment(self._desk.render("from_documents", quote=quote), answered=wish.intent))
+            intent = self._k.intents[wish.intent]
+            if isinstance(outcome, Fragment) and not outcome.answered and intent.goal and not intent.writes:
+                return  # what could not be looked up, or only asks which one is meant, adds nothing to it
         if outcome.focus:
             self._pursuit.look_at(outcome.focus)
         if isinstance(outcome, Proposal):
@@ -266,6 +289,13 @@ class _Step:
                 self._add(Fragment(facts))
         else:
             self._add(outcome)
+
+    def _beside(self, wish: Wish) -> str:
+        """What documents say of a wish that is put as a question about how things are done; "" for any other."""
+        asks = self._k.intents[wish.intent].tell.get("documents")
+        if not asks or not re.search(asks, self._k.lexicon.mend(wish.raw)):
+            return ""
+        return self._desk.quote(wish.raw, limit=2)
 
     def _add(self, fragment: Fragment) -> None:
         if fragment.text or fragment.wish:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
+from agent.passages import PART
 from agent.planner.batches import Batches
 from agent.planner.desk import Desk, clock_of
 from agent.planner.frame import Shown, Window, Wish
@@ -72,9 +73,17 @@ class Pursuit:
             return Fragment(text, question="?" in text, focus=focus, answered=wish.values.get("for"))
         return Fragment(text, question=True, asked="choice" if intent.choices else "go", wish=wish, focus=focus)
 
+    def _from_documents(self, wish: Wish) -> Fragment:
+        """What documents say to the question; honestly nothing when they are silent, or cannot be asked."""
+        if quote := self._desk.quote(wish.raw):
+            return Fragment(self._desk.render("from_documents", quote=quote), answered=wish.intent)
+        return Fragment(self._desk.render("no_document"))
+
     def _reach(self, goal: Goal, intent: Intent, wish: Wish) -> Fragment | Proposal:
         if goal.tool not in self._desk.tools:
             raise Answered(Fragment(self._desk.render("not_available")))
+        if self._desk.tools[goal.tool].part == PART:
+            return self._from_documents(wish)
         if goal.is_batch:
             return Batches(self._k, self._desk).reach(goal, wish)
         args: JsonObject = {**goal.fixed, **intent.tell.get("fixed", {})}
