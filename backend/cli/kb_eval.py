@@ -114,6 +114,8 @@ def _evaluate(
         return _unusable(str(error))
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         return _unusable("The database at DATABASE_URL has not the newest schema. `outcrop migrate` brings it.")
+    except asyncpg.PostgresError as error:
+        return _unusable(f"PostgreSQL refuses: {error}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         complain("Stopped. What was loaded for the evaluation has been removed.")
         return EXIT_STOPPED
@@ -191,14 +193,15 @@ async def _measure(chosen: EvaluationSet, wanted: Wanted, settings: Settings) ->
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     notes = list(chosen.notes)
     async with (
-        _configured(settings) as configured,
-        knowledge_bases(configured, configured.database_url or "") as bases,
+        _database(settings) as url,
+        knowledge_bases(settings, url) as bases,
         scratch_base(bases) as base,
     ):
+        limits = environment(settings, url).limits
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             filled, begun = Filled(0, 0, 0), time.perf_counter()
             bar = progress.add_task("loading", total=size_of(chosen.documents))
-            async for filled in fill(base, documents_of(chosen.documents, environment(configured).limits, notes.append)):
+            async for filled in fill(base, documents_of(chosen.documents, limits, notes.append)):
                 progress.update(bar, completed=filled.size)
             progress.update(bar, visible=False)
             took = time.perf_counter() - begun
@@ -234,15 +237,15 @@ def _possible(base: KnowledgeBase, modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
 
 
 @asynccontextmanager
-async def _configured(settings: Settings) -> AsyncIterator[Settings]:
-    """The settings with a database: the configured one, or one that is started for this."""
+async def _database(settings: Settings) -> AsyncIterator[str]:
+    """The configured database, or one that is started for this."""
     from backend.evaluation.stack import throwaway_database
 
     if settings.database_url:
-        yield settings
+        yield settings.database_url
         return
     async with throwaway_database() as url:
-        yield settings.model_copy(update={"database_url": url})
+        yield url
 
 
 def _unusable(*lines: str) -> int:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from secrets import token_hex
 
 from knowledge_base.bases import KnowledgeBase, KnowledgeBases
+from knowledge_base.stores.connections import reading
 from knowledge_base.stores.opening import delete_base
 
 PREFIX = "kb-eval-"
@@ -18,7 +19,9 @@ LEFT_BEHIND = "SELECT tenant FROM kb_bases WHERE starts_with(tenant, $1) AND cre
 @asynccontextmanager
 async def scratch_base(bases: KnowledgeBases) -> AsyncIterator[KnowledgeBase]:
     """An empty base; removed at the end however that comes, and with it what killed runs have left."""
-    for row in await bases.pool.fetch(LEFT_BEHIND, PREFIX):
+    async with reading(bases.pool) as connection:
+        left = await connection.fetch(LEFT_BEHIND, PREFIX)
+    for row in left:
         await _remove(bases, row["tenant"])
     tenant = PREFIX + token_hex(8)
     try:
@@ -29,4 +32,5 @@ async def scratch_base(bases: KnowledgeBases) -> AsyncIterator[KnowledgeBase]:
 
 async def _remove(bases: KnowledgeBases, tenant: str) -> None:
     await delete_base(bases.pool, tenant, NAME, bases.config.chroma_url)
-    await bases.pool.execute("DELETE FROM kb_embeddings WHERE tenant = $1", tenant)
+    async with reading(bases.pool) as connection:
+        await connection.execute("DELETE FROM kb_embeddings WHERE tenant = $1", tenant)
