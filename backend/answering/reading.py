@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from knowledge_base.bases import KnowledgeBase
 from knowledge_base.filters import Filter, Group, read_filter
 from knowledge_base.retrieval.base import Mode, Passage, SearchResult
 from tools.contract import Directory, Identity
 from tools.knowledge.visibility import filter_of, may_read
+
+
+class Searchable(Protocol):
+    """A knowledge base, as far as it is searched."""
+
+    async def search(
+        self,
+        query: str,
+        *,
+        k: int = 5,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> SearchResult:
+        """See `KnowledgeBase.search`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +37,7 @@ class Reader:
 
     async def search(
         self,
-        base: KnowledgeBase,
+        base: Searchable,
         query: str,
         *,
         k: int,
