@@ -153,9 +153,15 @@ class Store(Protocol):
         ...
 
     async def documents(
-        self, *, after: str = "", limit: int = 100, state: DocumentState | None = "live", where: Filter | None = None
+        self,
+        *,
+        after: str = "",
+        limit: int = 100,
+        state: DocumentState | None = "live",
+        where: Filter | None = None,
+        prefix: str = "",
     ) -> list[Document]:
-        """A page of documents in order of doc_id, beginning after `after`."""
+        """A page of documents in order of doc_id, beginning after `after`; only those whose id begins with `prefix`."""
         ...
 
     async def document(self, doc_id: str) -> Document:

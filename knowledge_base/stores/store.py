@@ -272,13 +272,20 @@ class KnowledgeStore:
             after = rows[-1]["doc_id"]
 
     async def documents(
-        self, *, after: str = "", limit: int = 100, state: DocumentState | None = "live", where: Filter | None = None
+        self,
+        *,
+        after: str = "",
+        limit: int = 100,
+        state: DocumentState | None = "live",
+        where: Filter | None = None,
+        prefix: str = "",
     ) -> list[Document]:
         """See `Store`."""
-        values: list[Any] = [self._base.number, self._index.number, storable(after), state, limit]
+        values: list[Any] = [self._base.number, self._index.number, storable(after), state, limit, storable(prefix)]
         sql = f"""
             SELECT {DOCUMENT} FROM kb_documents d LEFT JOIN kb_parts p ON p.document = d.number AND p.index = $2
             WHERE d.base = $1 AND ($3 = '' OR d.doc_id > $3) AND ($4::text IS NULL OR d.state = $4)
+            AND d.doc_id >= $6 AND starts_with(d.doc_id, $6)
             AND {compiled(where, self._base.number, values)} ORDER BY d.doc_id LIMIT $5
         """
         async with reading(self._pool) as connection:
