@@ -11,6 +11,7 @@ from agent.errors import Forbidden
 from backend.api.bodies import PrototypeMessageIn
 from backend.api.caller import Backend, Caller, Parts
 from backend.api.chat import json, whole
+from backend.conversations.answer import Source
 from backend.conversations.service import TurnRequest
 from backend.identity.principal import Principal
 
@@ -46,10 +47,16 @@ async def chat(
             "tools_executed": [call.tool for call in result.tool_calls if call.status in ("ok", "unknown")],
             "clarification_needed": asks,
             "next_expected_intent": "confirmation" if asks else None,
+            "citations": [_source(each) for each in result.citations],
             "processing_time_ms": round((time.perf_counter() - started) * 1000),
         },
     }
     return json(body)
+
+
+def _source(cited: Source) -> dict[str, Any]:
+    """A passage that the response rests on."""
+    return {name: getattr(cited, name) for name in ("document_id", "title", "section", "page", "quote", "score", "uri")}
 
 
 def _refuse_other_identity(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -58,13 +58,22 @@ class AwaitedAction:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A passage that the answer rests on."""
+    """A passage that a span of the answer rests on; the fields of `agent.events.Citation`."""
 
     document_id: str
     section: str
     start: int
     end: int
     score: float
+    text_start: int
+    text_end: int
+    number: int
+    title: str
+    page: int | None
+    version: int | None
+    uri: str
+    quote: str
+    marked: bool
 
 
 @dataclass(slots=True)
@@ -127,7 +136,7 @@ def answer(session_id: UUID, turn_id: UUID, frames: Sequence[Frame], pending: Se
             case ConfirmationRequired() as asked:
                 calls[asked.call_id] = CallMade(asked.tool, asked.args, "pending")
             case Citation() as cited:
-                result.citations.append(Source(cited.document_id, cited.section, cited.start, cited.end, cited.score))
+                result.citations.append(Source(**{each.name: getattr(cited, each.name) for each in fields(Source)}))
             case TurnCompleted() as end:
                 result.status, result.specialist = end.status, end.specialist
                 result.text = end.text or "".join(texts)

@@ -3,7 +3,7 @@
 export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObject;
 export interface JsonObject { [key: string]: JsonValue }
 
-/** The reply rests on this passage. */
+/** A span of the reply rests on this passage of a document. `start` and `end` count characters of that `version` of the document (both 0: its span is not known), `text_start` and `text_end` those of the reply. `number` counts the passages that this reply rests on, from 1. `quote` is of the passage. `marked`: the model named the passage; else the sentence holds its words. */
 export interface Citation {
   turn_id: string;
   seq: number;
@@ -14,6 +14,15 @@ export interface Citation {
   start: number;
   end: number;
   score: number;
+  text_start: number;
+  text_end: number;
+  number: number;
+  title: string;
+  page: number | null;
+  version: number | null;
+  uri: string;
+  quote: string;
+  marked: boolean;
 }
 
 /** The client itself has to run this call, and to post the result (return of control). Said again, with the same `action_id`, when another process goes on with the turn. */
@@ -63,7 +72,7 @@ export interface ReasoningDelta {
   text: string;
 }
 
-/** The knowledge base was searched. */
+/** Documents were searched, and so many passages found; else `reason` and `explanation` say why there are none. `sources` are what was found without the texts, by falling score: `{number, document_id, title, section, page, score}`. `automatic`: code searched for the person's message; else the model asked for it, by `call_id`. */
 export interface RetrievalFinished {
   turn_id: string;
   seq: number;
@@ -72,6 +81,12 @@ export interface RetrievalFinished {
   query: string;
   passages: number;
   reason: string | null;
+  explanation: string;
+  knowledge_base: string;
+  sources: JsonObject[];
+  automatic: boolean;
+  call_id: string | null;
+  duration_ms: number;
 }
 
 /** Another model goes on; text shown so far in this message is void when `restarts` is true. */
@@ -221,11 +236,46 @@ export interface AwaitedAction {
   expires_at: string;
 }
 
+/** A new knowledge base. */
+export interface BaseIn {
+  name: string;
+}
+
+/** All bases of the tenant, by name. */
+export interface BaseList {
+  knowledge_bases: BaseView[];
+}
+
+/** A knowledge base; either name leads to it. */
+export interface BaseView {
+  id: string;
+  name: string;
+  created_at: string;
+}
+
 /** One tool call with its effective arguments. */
 export interface CallMade {
   tool: string;
   args: JsonObject;
   status: string;
+}
+
+/** One page of a document's chunks in order; `next` is the next one's `after`, null at the end. */
+export interface ChunkList {
+  doc_id: string;
+  version: number;
+  chunks: ChunkView[];
+  next: number | null;
+}
+
+/** A chunk as it is stored. */
+export interface ChunkView {
+  key: string;
+  section: string;
+  page: number | null;
+  start: number;
+  end: number;
+  text: string;
 }
 
 /** What came of a call that the client ran; `{ok: false, user_hint}` when it could not. */
@@ -262,6 +312,12 @@ export interface DecisionIn {
   decision: "confirm" | "decline";
 }
 
+/** Whether there was something to delete. */
+export interface Deletion {
+  doc_id: string;
+  deleted: boolean;
+}
+
 /** A choice for the header `x-demo-identity`; `default` is who asks without it. */
 export interface DemoIdentity {
   key: string;
@@ -270,6 +326,40 @@ export interface DemoIdentity {
   role: string;
   customer_type: string | null;
   locations: string[];
+}
+
+/** A document with its content: `content` as text, or `base64`. `name` has the ending that says its kind. */
+export interface DocumentIn {
+  name: string;
+  doc_id?: string | null;
+  content?: string | null;
+  base64?: string | null;
+  media_type?: string;
+  attributes?: JsonObject;
+}
+
+/** One page, by id; `next` is the cursor of the next one, null at the end. */
+export interface DocumentList {
+  documents: DocumentView[];
+  next: string | null;
+}
+
+/** A document. `size` is of its raw content in bytes; a deleted one has lost all but this. */
+export interface DocumentView {
+  doc_id: string;
+  source: string;
+  uri: string;
+  title: string;
+  media_type: string;
+  version: number;
+  state: "live" | "deleted";
+  attributes: JsonObject;
+  size: number;
+  characters: number;
+  chunks: number;
+  content_hash: string;
+  loaded_at: string;
+  deleted_at: string | null;
 }
 
 export interface HTTPValidationError {
@@ -281,6 +371,59 @@ export interface IdentityList {
   identities: DemoIdentity[];
   agent: string;
   answered_by: string;
+}
+
+/** A job with what was wrong with documents; `next` is the `after` of further ones, null at the end. */
+export interface JobDetail {
+  job: JobView;
+  documents: JobProblem[];
+  next: number | null;
+}
+
+/** Why a job ended before its end, or deleted nothing. */
+export interface JobError {
+  code: string;
+  message: string;
+}
+
+/** What is to be loaded. `prune`: what is gone from the source is deleted, unless that is too much of it. */
+export interface JobIn {
+  source: SourceIn;
+  prune?: boolean;
+  full?: boolean;
+  allow_delete_percent?: number | null;
+}
+
+/** One page, newest first; `next` is the cursor of the next one, null at the end. */
+export interface JobList {
+  jobs: JobView[];
+  next: string | null;
+}
+
+/** What was wrong with one document. `kept`: an older version of it still answers. */
+export interface JobProblem {
+  number: number;
+  doc_id: string;
+  uri: string;
+  outcome: "refused" | "failed" | "warning";
+  reason: string;
+  message: string;
+  kept: boolean;
+}
+
+/** A load. `counts` are documents by what became of them, and chunks; `problems` how many problems are on record. */
+export interface JobView {
+  job_id: string;
+  kind: "load" | "sync" | "reindex";
+  source: string;
+  state: "queued" | "running" | "done" | "failed" | "cancelled" | "interrupted";
+  counts: JsonObject;
+  problems: number;
+  error: JobError | null;
+  cancel_requested: boolean;
+  created_at: string;
+  started_at: string | null;
+  ended_at: string | null;
 }
 
 /** One user message; without `session_id` a new conversation begins. */
@@ -315,6 +458,24 @@ export interface OpenQuestion {
   expires_at: string;
 }
 
+/** A piece of a document. `start` and `end` count characters of the parsed text of that version. */
+export interface PassageView {
+  document_id: string;
+  version: number;
+  title: string;
+  uri: string;
+  section: string;
+  page: number | null;
+  start: number;
+  end: number;
+  text: string;
+  score: number;
+  legs: JsonObject;
+  chunk: string;
+  source: string;
+  attributes: JsonObject;
+}
+
 /** One entry of `available_clients`. */
 export interface PrototypeClient {
   client_id: string;
@@ -333,13 +494,63 @@ export interface PrototypeMessageIn {
   customer_type?: "B2B" | "B2C" | null;
 }
 
-/** A passage that the answer rests on. */
+/** A question. `filter` is of Bedrock's grammar; `min_score` is between 0 and 1. */
+export interface SearchIn {
+  query: string;
+  knowledge_base?: string;
+  k?: number;
+  mode?: "hybrid" | "lexical" | "vector";
+  filter?: JsonObject | null;
+  min_score?: number | null;
+}
+
+/** Passages by falling score; `explanation` says why there are none. `timings` are milliseconds. */
+export interface SearchView {
+  knowledge_base: string;
+  query: string;
+  mode: "hybrid" | "lexical" | "vector";
+  passages: PassageView[];
+  reason: "ok" | "empty_base" | "no_match" | "below_threshold" | "filtered_out" | "empty_query";
+  explanation: string;
+  timings: JsonObject;
+}
+
+/** A passage that a span of the answer rests on; the fields of `agent.events.Citation`. */
 export interface Source {
   document_id: string;
   section: string;
   start: number;
   end: number;
   score: number;
+  text_start: number;
+  text_end: number;
+  number: number;
+  title: string;
+  page: number | null;
+  version: number | null;
+  uri: string;
+  quote: string;
+  marked: boolean;
+}
+
+/** Where documents are: `urls`, each one page or file, or all below one `s3` address. */
+export interface SourceIn {
+  urls?: string[] | null;
+  s3?: string | null;
+}
+
+/** What a base holds. `embedding` is what its vectors were made with; null: words alone. */
+export interface SummaryView {
+  id: string;
+  name: string;
+  store: string;
+  embedding: string | null;
+  dimension: number | null;
+  chunking: JsonObject;
+  documents: number;
+  deleted: number;
+  chunks: number;
+  changed_at: string | null;
 }
 
 /** How a turn stands. */

@@ -1,6 +1,6 @@
 import type { JsonObject, MessageView } from "@/shared/api-types";
-import { object, objects, text } from "@/shared/json";
-import { newTurn, type ToolCall, type Turn } from "@/shared/turn";
+import { object, objects, text, whole } from "@/shared/json";
+import { newTurn, type Source, type ToolCall, type Turn } from "@/shared/turn";
 
 /** The turns of a stored conversation, in order. A turn begins with its user message. */
 export function turnsOf(messages: MessageView[]): Turn[] {
@@ -18,13 +18,32 @@ function withMessage(turn: Turn, role: string, body: JsonObject): Turn {
       return { ...turn, userText: text(body.text) ?? "" };
     case "assistant": {
       const said = [turn.text, text(body.text)].filter(Boolean).join("\n\n");
-      return { ...turn, text: said, calls: [...turn.calls, ...objects(body.tool_calls).map(proposed)] };
+      return {
+        ...turn,
+        text: said,
+        calls: [...turn.calls, ...objects(body.tool_calls).map(proposed)],
+        sources: [...turn.sources, ...objects(body.citations).map(cited)],
+      };
     }
     case "tool":
       return { ...turn, calls: withResult(turn.calls, body) };
     default:
       return turn;
   }
+}
+
+function cited(citation: JsonObject): Source {
+  return {
+    number: whole(citation.number) ?? 0,
+    documentId: text(citation.document_id) ?? "",
+    title: text(citation.title) ?? "",
+    section: text(citation.section) ?? "",
+    page: whole(citation.page),
+    uri: text(citation.uri) ?? "",
+    quote: text(citation.quote) ?? "",
+    textStart: whole(citation.text_start) ?? 0,
+    textEnd: whole(citation.text_end) ?? 0,
+  };
 }
 
 function proposed(call: JsonObject): ToolCall {

@@ -6,6 +6,10 @@ export function text(value: JsonValue | undefined): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
+export function whole(value: JsonValue | undefined): number | null {
+  return typeof value === "number" && Number.isInteger(value) ? value : null;
+}
+
 export function object(value: JsonValue | undefined): JsonObject | null {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : null;
 }

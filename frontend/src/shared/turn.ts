@@ -1,4 +1,5 @@
-import type { ConfirmationRequired, JsonObject, ToolFinished, TurnEvent } from "@/shared/api-types";
+import type { Citation, ConfirmationRequired, JsonObject, RetrievalFinished, ToolFinished, TurnEvent } from "@/shared/api-types";
+import { objects, text } from "@/shared/json";
 
 export type ToolState = "running" | "done" | "failed";
 
@@ -24,6 +25,27 @@ export interface Question {
   expiresAt: string;
 }
 
+/** A span of the reply and the passage of a document that it rests on. Offsets count characters, not UTF-16 units. */
+export interface Source {
+  number: number;
+  documentId: string;
+  title: string;
+  section: string;
+  page: number | null;
+  uri: string;
+  quote: string;
+  textStart: number;
+  textEnd: number;
+}
+
+/** A search in documents that nobody called for: code did, before the model was asked. */
+export interface Search {
+  query: string;
+  passages: number;
+  explanation: string;
+  titles: string[];
+}
+
 export interface TurnError {
   sentence: string;
   code: string;
@@ -40,11 +62,14 @@ export interface Turn {
   state: TurnState;
   text: string;
   calls: ToolCall[];
+  sources: Source[];
+  searches: Search[];
   questions: Question[];
   brain: Brain | null;
   error: TurnError | null;
   lastSeq: number;
   stepStart: number; // length of `text` when the current model call began
+  stepSources: number; // and how many sources there were
 }
 
 /** Which model answers. */
@@ -62,11 +87,14 @@ export function newTurn(key: string, userText: string): Turn {
     state: "running",
     text: "",
     calls: [],
+    sources: [],
+    searches: [],
     questions: [],
     brain: null,
     error: null,
     lastSeq: -1,
     stepStart: 0,
+    stepSources: 0,
   };
 }
 
@@ -78,7 +106,12 @@ export function applyEvent(turn: Turn, event: TurnEvent): Turn {
     case "turn_started":
       return { ...next, conversationId: event.conversation_id };
     case "model_started":
-      return { ...next, brain: { provider: event.provider, model: event.model }, stepStart: turn.text.length };
+      return {
+        ...next,
+        brain: { provider: event.provider, model: event.model },
+        stepStart: turn.text.length,
+        stepSources: turn.sources.length,
+      };
     case "text_delta":
       return { ...next, text: turn.text + event.text };
     case "tool_requested":
@@ -93,7 +126,8 @@ export function applyEvent(turn: Turn, event: TurnEvent): Turn {
       return { ...next, questions: [...turn.questions, question(event)] };
     case "route_changed": {
       const brain = { provider: event.provider, model: event.model };
-      return { ...next, brain, text: event.restarts ? turn.text.slice(0, turn.stepStart) : turn.text };
+      if (!event.restarts) return { ...next, brain };
+      return { ...next, brain, text: turn.text.slice(0, turn.stepStart), sources: turn.sources.slice(0, turn.stepSources) };
     }
     case "turn_completed":
       return { ...next, state: event.status, text: event.text, calls: settled(turn.calls) };
@@ -103,13 +137,35 @@ export function applyEvent(turn: Turn, event: TurnEvent): Turn {
     }
     case "turn_cancelled":
       return { ...next, state: "cancelled", text: event.text, calls: settled(turn.calls) };
+    case "citation":
+      return { ...next, sources: [...turn.sources, source(event)] };
+    case "retrieval_finished":
+      // What a model called for is shown with its call.
+      return event.automatic ? { ...next, searches: [...turn.searches, search(event)] } : next;
     // Nothing of these is on the page yet.
     case "reasoning_delta":
-    case "retrieval_finished":
-    case "citation":
     case "usage":
       return next;
   }
+}
+
+function source(event: Citation): Source {
+  return {
+    number: event.number,
+    documentId: event.document_id,
+    title: event.title,
+    section: event.section,
+    page: event.page,
+    uri: event.uri,
+    quote: event.quote,
+    textStart: event.text_start,
+    textEnd: event.text_end,
+  };
+}
+
+function search(event: RetrievalFinished): Search {
+  const titles = objects(event.sources).flatMap((each) => text(each.title) ?? text(each.document_id) ?? []);
+  return { query: event.query, passages: event.passages, explanation: event.explanation, titles: [...new Set(titles)] };
 }
 
 function question(event: ConfirmationRequired): Question {

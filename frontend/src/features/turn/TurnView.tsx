@@ -2,6 +2,9 @@ import { memo } from "react";
 
 import { PartCard } from "./PartCard";
 import { partOf } from "./parts";
+import { SearchCard } from "./SearchCard";
+import { Sources } from "./Sources";
+import { marked } from "./source-marks";
 import { ToolCallCard } from "./ToolCallCard";
 import { Markdown } from "@/shared/Markdown";
 import type { Turn } from "@/shared/turn";
@@ -23,15 +26,19 @@ export const TurnView = memo(function TurnView({ turn, onChoose, onRetry }: Prop
         </article>
       )}
       <article className="reply" aria-label="Assistant" aria-busy={turn.state === "running"}>
+        {turn.searches.map((search) => (
+          <SearchCard key={search.query} search={search} />
+        ))}
         {turn.calls.map((call) => (
           <ToolCallCard key={call.callId} call={call} />
         ))}
         {waitsForFirstWord && <p className="thinking">Working on it</p>}
         {turn.text !== "" && (
           <div className="prose">
-            <Markdown text={turn.text} />
+            <Markdown text={marked(turn.text, turn.sources)} />
           </div>
         )}
+        <Sources sources={turn.sources} />
         {turn.state !== "running" && <Parts turn={turn} onChoose={onChoose} />}
         {turn.state === "cancelled" && <p className="ended">Stopped.</p>}
         {turn.error && <TurnFailure turn={turn} onRetry={onRetry} />}

@@ -14,6 +14,7 @@ const WORDS: Readonly<Record<string, Words>> = {
   get_appointment_status: words("Checking the appointment", "Checked the appointment", "Could not check the appointment"),
   get_working_hours: words("Checking opening hours", "Checked opening hours", "Could not check opening hours"),
   get_weather: words("Checking the weather", "Checked the weather", "Could not check the weather"),
+  search_knowledge_base: words("Searching the documents", "Searched the documents", "Could not search the documents"),
   add_note: words("Saving the note", "Saved the note", "Did not save the note"),
   list_notes: words("Reading the notes", "Read the notes", "Could not read the notes"),
   optimize_route: words("Planning the route", "Planned the route", "Could not plan the route"),
@@ -33,9 +34,20 @@ export function toolLine(call: ToolCall): string {
   if (call.status === "unknown") return `${plainName(call.tool)}: the outcome is not known yet`;
   const known = WORDS[call.tool];
   if (isBrokenOff(call)) return `${known?.running ?? plainName(call.tool)}: broken off`;
-  if (known) return known[call.state];
+  if (known) return known[call.state] + found(call);
   const state = { running: "running", done: "done", failed: "failed" }[call.state];
   return `${plainName(call.tool)}: ${state}`;
+}
+
+/** How many passages a search in documents kept. */
+function found({ state, result }: ToolCall): string {
+  if (state !== "done" || !Array.isArray(result?.passages)) return "";
+  return `: ${passages(result.passages.length)}`;
+}
+
+export function passages(count: number): string {
+  if (count === 0) return "nothing found";
+  return count === 1 ? "1 passage" : `${count} passages`;
 }
 
 /** Whether the turn ended before the call did: that it found nothing cannot be said then. */
