@@ -13,9 +13,10 @@ import numpy as np
 from knowledge_base.documents import Chunk, Parsed, embedded_text
 from knowledge_base.embedding.base import Vectors
 from knowledge_base.embedding.cached import forget, text_hash
-from knowledge_base.stores import words
 from knowledge_base.stores.base import Ready
 from knowledge_base.stores.connections import UNHURRIED_S, Connection
+from knowledge_base.stores.segments import Pack, add_pack, bury
+from knowledge_base.stores.segments import purge as purge_words
 from knowledge_base.stores.storable import scoped, storable, to_json
 from knowledge_base.stores.vectors import Index, VectorIndex
 
@@ -149,9 +150,11 @@ async def index_chunks(
     vectors: VectorIndex | None,
     written: Sequence[Written],
     first: int,
-    segment: words.Segment,
+    pack: Pack,
+    *,
+    bulk: bool,
 ) -> None:
-    """Chunks, words and vectors of these documents, numbered from `first`; `segment` has the words of all chunks."""
+    """Chunks, words and vectors of these documents, numbered from `first`; `pack` has the words of all chunks."""
     counts = np.array([len(each.chunks) for each in written], np.int64)
     firsts = first + np.concatenate(([0], counts.cumsum()[:-1]))
     parts = [
@@ -161,21 +164,27 @@ async def index_chunks(
     await connection.copy_records_to_table(
         "kb_parts", records=parts, columns=["index", "document", "version", "first", "count"], timeout=UNHURRIED_S
     )
-    total = len(segment.lengths)
+    total = len(pack.lengths)
+    await _count(connection, index.number, len(written), total, sum(pack.lengths))
     if not total:
         return
-    rows = _chunk_rows(index.number, written, first, segment.lengths)
+    rows = _chunk_rows(index.number, written, first, pack.lengths)
     await connection.copy_records_to_table("kb_chunks", records=rows, columns=CHUNK_COLUMNS, timeout=UNHURRIED_S)
-    await words.add_segment(connection, index.number, first, first + total - 1, segment)
+    await add_pack(connection, index.number, first, pack, bulk=bulk)
     if vectors is not None:
         made = np.concatenate([each.vectors for each in written if each.vectors is not None and len(each.chunks)])
         documents = np.repeat(np.array([each.number for each in written], np.int64), counts)
         await vectors.add(connection, np.arange(first, first + total), documents, made)
+
+
+async def _count(connection: Connection, index: int, documents: int, chunks: int, words: int) -> None:
     await connection.execute(
-        "UPDATE kb_indexes SET chunks = chunks + $2, words = words + $3, changed_at = now() WHERE number = $1",
-        index.number,
-        total,
-        sum(segment.lengths),
+        "UPDATE kb_indexes SET documents = documents + $2, chunks = chunks + $3, words = words + $4, "
+        "changed_at = now() WHERE number = $1",
+        index,
+        documents,
+        chunks,
+        words,
     )
 
 
@@ -218,15 +227,15 @@ async def take_out(
             documents,
             timeout=UNHURRIED_S,
         )
-        await connection.execute(
-            "DELETE FROM kb_parts WHERE index = $1 AND document = ANY($2::bigint[])", index.number, documents
-        )
+        sql = "DELETE FROM kb_parts WHERE index = $1 AND document = ANY($2::bigint[]) RETURNING document"
+        parts = await connection.fetch(sql, index.number, documents)
+        await _count(connection, index.number, -len(parts), -len(rows), -sum(row["words"] for row in rows))
         if rows:
             texts = [_matched(row) for row in rows]
             gone.update(texts)
             await _forget_chunks(connection, index.number, vectors, rows)
             if purge:
-                await words.purge(connection, index.number, texts)
+                await purge_words(connection, index.number, texts)
     return gone
 
 
@@ -238,13 +247,7 @@ async def _forget_chunks(
     await connection.execute(sql, index, numbers, timeout=UNHURRIED_S)
     if vectors is not None:
         await vectors.remove(connection, numbers)
-    await words.bury(connection, index, numbers)
-    await connection.execute(
-        "UPDATE kb_indexes SET chunks = chunks - $2, words = words - $3, changed_at = now() WHERE number = $1",
-        index,
-        len(numbers),
-        sum(row["words"] for row in rows),
-    )
+    await bury(connection, index, numbers)
 
 
 def _matched(row: asyncpg.Record) -> str:

@@ -13,7 +13,7 @@ from knowledge_base.stores.connections import UNHURRIED_S, Connection
 from knowledge_base.stores.vectors import Index, VectorIndex
 
 COLUMNS = "number, base, state, store, model, dimension, chunking, tokens_version"
-OWN_TABLES = ("kb_parts", "kb_chunks", "kb_segments", "kb_postings", "kb_dead", "kb_vector_copies")
+OWN_TABLES = ("kb_parts", "kb_chunks", "kb_segments", "kb_postings", "kb_packs", "kb_dead", "kb_vector_copies")
 
 
 async def indexes_of(connection: Connection, base: int) -> list[Index]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from knowledge_base.embedding.base import EmbeddingModel
-from knowledge_base.errors import IndexMismatch, InvalidRequest
+from knowledge_base.errors import IndexMismatch
 from knowledge_base.stores.base import Store
 from knowledge_base.stores.catalog import BaseRow, create_base, find_base, list_bases
+from knowledge_base.stores.chroma import ChromaVectors
 from knowledge_base.stores.connections import Connection, Pool, reading, writing
 from knowledge_base.stores.documents import VectorsOf
 from knowledge_base.stores.indexes import add_index, drop_index, indexes_of
@@ -49,7 +50,7 @@ def vectors_by(base: BaseRow, chroma_url: str | None) -> VectorsOf:
             return None
         if index.store == "pgvector":
             return PgVectors(index)
-        raise InvalidRequest("KB_STORE", f"{index.store} is no store for vectors")
+        return ChromaVectors(index, base.id, chroma_url)
 
     return vectors_of
 

@@ -18,12 +18,13 @@ from knowledge_base.embedding.base import EmbeddingModel, Vectors
 from knowledge_base.errors import IndexMismatch, NotFound
 from knowledge_base.lexical.tokens import TOKENS_VERSION
 from knowledge_base.stores import documents as rows_of
-from knowledge_base.stores import words
+from knowledge_base.stores import segments
 from knowledge_base.stores.catalog import BaseRow
 from knowledge_base.stores.connections import Connection, Pool, reading, writing
 from knowledge_base.stores.indexes import add_index, drop_index, indexes_of
 from knowledge_base.stores.numbering import take_numbers
 from knowledge_base.stores.opening import StoreKind, check_ready, vectors_by
+from knowledge_base.stores.segments import packed
 from knowledge_base.stores.vectors import Index, VectorIndex
 
 PAGE = 500
@@ -94,7 +95,7 @@ class Reindex:
         """All of them in one transaction. One that has changed since it was read is passed over, and missing again."""
         texts = [rows_of.matched(each.parsed.title, chunk) for each, chunks, _ in documents for chunk in chunks]
         first = await take_numbers(self._pool, self._base, len(texts))
-        segment = await asyncio.to_thread(words.segment_of, first, texts)
+        pack = await asyncio.to_thread(packed, first, texts)
         async with writing(self._pool, self._base.number) as connection:
             await self._check(connection)
             rows = await connection.fetch(
@@ -111,10 +112,10 @@ class Reindex:
             ]
             if len(written) < len(documents):
                 texts = [rows_of.matched(each.title, chunk) for each in written for chunk in each.chunks]
-                segment = words.segment_of(first, texts)
+                pack = packed(first, texts)
             old = [each.number for each in written]
             await rows_of.take_out(connection, [(self._index, self._vectors)], old, purge=False)
-            await rows_of.index_chunks(connection, self._index, self._vectors, written, first, segment)
+            await rows_of.index_chunks(connection, self._index, self._vectors, written, first, pack, bulk=True)
 
     async def _check(self, connection: Connection) -> list[Index]:
         found = await indexes_of(connection, self._base.number)
@@ -128,8 +129,7 @@ class Reindex:
             found = await self._check(connection)
             if await connection.fetchval(f"SELECT EXISTS (SELECT 1 {MISSING})", self._base.number, self._index.number):
                 return False
-            await words.purge(connection, self._index.number)
-            await words.merge_segments(connection, self._index.number, whole=True)
+            await segments.complete(connection, self._index.number)
             if self._vectors is not None:
                 await self._vectors.complete(connection)
             old = [(each, self._vectors_of(each)) for each in found if each.number != self._index.number]

@@ -16,18 +16,25 @@ Numbers = NDArray[np.int64]
 
 
 async def fitting(connection: Connection, base: int, index: int, where: Filter, most: int) -> Numbers | None:
-    """Numbers of all live chunks that fit, rising; None when there are more than `most`."""
-    values: list[Any] = [base, index, most + 1]
+    """Numbers of all live chunks that fit, rising; None when there are more than `most`, or about as many."""
+    sql = "SELECT documents, chunks FROM kb_indexes WHERE number = $1"
+    size = await connection.fetchrow(sql, index)
+    if size is None:
+        return np.empty(0, np.int64)
+    # Twice as many documents as have so many chunks on average: there is no need to see all of a filter's.
+    limit = max(200, 2 * most * size["documents"] // max(size["chunks"], 1))
+    values: list[Any] = [base, index, limit]
     condition = compiled(where, base, values)
     rows = await connection.fetch(
         f"""
-        SELECT p.first, p.count FROM kb_documents d JOIN kb_parts p ON p.document = d.number AND p.index = $2
-        WHERE d.base = $1 AND d.state = 'live' AND p.count > 0 AND {condition} LIMIT $3
+        SELECT d.number, p.first, coalesce(p.count, 0) AS count
+        FROM (SELECT d.number FROM kb_documents d WHERE d.base = $1 AND d.state = 'live' AND {condition} LIMIT $3) d
+        LEFT JOIN kb_parts p ON p.document = d.number AND p.index = $2
         """,
         *values,
     )
     counts = np.array([row["count"] for row in rows], np.int64)
-    if counts.sum() > most:
+    if counts.sum() > most or len(rows) == limit:
         return None
     firsts = np.array([row["first"] for row in rows], np.int64)
     starts = np.repeat(firsts - np.concatenate(([0], counts.cumsum()[:-1])), counts) if len(rows) else firsts

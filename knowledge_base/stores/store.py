@@ -17,17 +17,19 @@ from knowledge_base.errors import IndexMismatch, InvalidRequest, NotFound
 from knowledge_base.filters import Filter
 from knowledge_base.lexical.tokens import TOKENS_VERSION
 from knowledge_base.stores import documents as rows_of
-from knowledge_base.stores import words
+from knowledge_base.stores import segments
 from knowledge_base.stores.base import Document, DocumentState, Fault, Hits, Known, Ready, Stored, Summary
 from knowledge_base.stores.catalog import BaseRow
 from knowledge_base.stores.connections import UNHURRIED_S, Connection, Pool, reading, snapshot, writing
 from knowledge_base.stores.filter_sql import compiled
 from knowledge_base.stores.indexes import indexes_of
 from knowledge_base.stores.numbering import take_numbers
+from knowledge_base.stores.segments import Pack, packed
 from knowledge_base.stores.selection import fitting, those_that_fit
 from knowledge_base.stores.storable import storable
 from knowledge_base.stores.vectors import EXACT, Index, VectorIndex
 from knowledge_base.stores.verification import verify
+from knowledge_base.stores.words import Match, Scored, match
 
 PAGE = 1000
 STORED = """
@@ -63,7 +65,7 @@ class Prepared:
 
     first: int
     texts: list[str]
-    segment: words.Segment
+    pack: Pack
 
 
 class KnowledgeStore:
@@ -107,7 +109,7 @@ class KnowledgeStore:
         """What takes time of its own, before anybody is kept waiting."""
         texts = [rows_of.matched(storable(each.parsed.title), chunk) for each in documents for chunk in each.chunks]
         first = await take_numbers(self._pool, self._base, len(texts))
-        return Prepared(first, texts, await asyncio.to_thread(words.segment_of, first, texts))
+        return Prepared(first, texts, await asyncio.to_thread(packed, first, texts))
 
     async def _replace(
         self,
@@ -121,11 +123,11 @@ class KnowledgeStore:
         if changed.old:
             gone = await rows_of.take_out(connection, indexes, changed.old, purge=self._bulk is None)
         written = await rows_of.write(connection, self._base.number, changed.documents, marks)
-        await rows_of.index_chunks(connection, self._index, self._vectors, written, new.first, new.segment)
+        await rows_of.index_chunks(
+            connection, self._index, self._vectors, written, new.first, new.pack, bulk=self._bulk is not None
+        )
         await rows_of.forget_vectors(connection, self._base.tenant, gone.difference(new.texts))
-        if self._bulk is None:
-            await words.merge_segments(connection, self._index.number)
-        elif self._vectors is not None:
+        if self._bulk is not None and self._vectors is not None:
             self._bulk.added += len(new.texts)
             await self._vectors.loading(connection, self._bulk.chunks_before, self._bulk.added)
 
@@ -228,8 +230,7 @@ class KnowledgeStore:
         tables = ["kb_documents", "kb_parts", "kb_chunks", "kb_postings"]
         async with writing(self._pool, self._base.number) as connection:
             await self._indexes(connection)
-            await words.purge(connection, self._index.number)
-            await words.merge_segments(connection, self._index.number, whole=True)
+            await segments.complete(connection, self._index.number)
             if self._vectors is not None:
                 await self._vectors.complete(connection)
         async with reading(self._pool) as connection:
@@ -344,32 +345,31 @@ class KnowledgeStore:
         return [self._stored(row) for row in rows if row["number"] is not None]
 
     async def by_word(self, query: str, k: int, where: Filter | None = None) -> Hits:
-        """See `Store`. Of the commonest words only as many postings are read as `words.MAX_POSTINGS` allows."""
+        """See `Store`. Of the commonest words not all postings are read, as `match` says."""
         if self._index.tokens_version != TOKENS_VERSION:
             raise IndexMismatch("words are split in another way since: run `outcrop kb sync --reindex`")
         base, index = self._base.number, self._index.number
         async with snapshot(self._pool) as connection:
             allowed = None if where is None else await fitting(connection, base, index, where, EXACT)
-            scored = await words.scored(connection, index, storable(query), allowed)
-            if scored is None:
+            found = await match(connection, index, storable(query), allowed)
+            if found is None:
                 raise self._replaced()
             if where is None or allowed is not None:
-                best = scored.best(k)
+                best = found.best(k)
             else:
-                best = await self._best_that_fit(connection, scored, k, where)
+                best = await self._best_that_fit(connection, found, k, where)
         return Hits(best.chunks, best.scores, best.coverage)
 
-    async def _best_that_fit(self, connection: Connection, scored: words.Scored, k: int, where: Filter) -> words.Scored:
+    async def _best_that_fit(self, connection: Connection, found: Match, k: int, where: Filter) -> Scored:
         """Down the order until k fit; many do, or they would have been listed before."""
-        order = scored.best(len(scored.chunks))
-        found: list[int] = []
-        begin, size = 0, max(4 * k, 200)
-        while len(found) < k and begin < len(order.chunks):
-            some = order.chunks[begin : begin + size].tolist()
-            fit = await those_that_fit(connection, self._base.number, self._index.number, where, some)
-            found.extend(begin + n for n, chunk in enumerate(some) if chunk in fit)
-            begin, size = begin + size, size * 4
-        return order.take(np.array(found[:k], np.intp))
+        size = max(4 * k, 200)
+        while True:
+            order = found.best(size)
+            fit = await those_that_fit(connection, self._base.number, self._index.number, where, order.chunks.tolist())
+            keep = np.flatnonzero([chunk in fit for chunk in order.chunks.tolist()])
+            if len(keep) >= k or len(order.chunks) < size:
+                return order.take(keep[:k])
+            size *= 8
 
     async def by_vector(self, vector: NDArray[np.float32], k: int, where: Filter | None = None) -> Hits:
         """See `Store`."""

@@ -16,7 +16,7 @@ from knowledge_base.stores.connections import Connection, Pool
 
 Numbers = NDArray[np.int64]
 # As many chunks that fit a filter, or that there are, and every one of them is compared; beyond, the index is asked.
-EXACT = 10_000
+EXACT = 4_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ STATEMENTS = (
         chunking jsonb NOT NULL,
         tokens_version int NOT NULL,
         next_segment int NOT NULL DEFAULT 1,
+        documents bigint NOT NULL DEFAULT 0,
         chunks bigint NOT NULL DEFAULT 0,
         words bigint NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL DEFAULT now(),
@@ -134,6 +135,19 @@ STATEMENTS = (
         PRIMARY KEY (index, term, segment)
     )
     """,
+    """
+    CREATE TABLE kb_packs (
+        index int NOT NULL,
+        segment int NOT NULL,
+        first bigint NOT NULL,
+        last bigint NOT NULL,
+        chunks int NOT NULL,
+        terms text NOT NULL,
+        counts bytea NOT NULL,
+        postings bytea NOT NULL,
+        PRIMARY KEY (index, segment)
+    )
+    """,
     "CREATE TABLE kb_dead (index int NOT NULL, number bigint NOT NULL, PRIMARY KEY (index, number))",
     # Vectors of indexes whose store is elsewhere, as float16: what that store is checked and rebuilt from.
     """
@@ -144,11 +158,13 @@ STATEMENTS = (
         PRIMARY KEY (index, number)
     )
     """,
-    # What that store still has to remove; it is told after the commit, and again until it has done so.
-    "CREATE TABLE kb_orphans (index int NOT NULL, number bigint NOT NULL, PRIMARY KEY (index, number))",
+    # What that store still has to remove (number 0: all); it is told after the commit, and again until it has done so.
+    "CREATE TABLE kb_orphans (collection text NOT NULL, number bigint NOT NULL, PRIMARY KEY (collection, number))",
     "ALTER TABLE kb_raw ALTER content SET STORAGE EXTERNAL",
     "ALTER TABLE kb_parsed ALTER text SET STORAGE EXTERNAL",
     "ALTER TABLE kb_postings ALTER postings SET STORAGE EXTERNAL",
+    "ALTER TABLE kb_packs ALTER terms SET STORAGE EXTERNAL",
+    "ALTER TABLE kb_packs ALTER postings SET STORAGE EXTERNAL",
     "ALTER TABLE kb_vector_copies ALTER vector SET STORAGE EXTERNAL",
 )
 
