@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import effects, lambdas, models, new, routes, tools
+from backend.cli import effects, kb, lambdas, models, new, routes, tools
 
 app = typer.Typer(
     name="outcrop",
@@ -20,6 +20,7 @@ app.add_typer(lambdas.app, name="lambda")
 app.add_typer(models.app, name="models")
 app.add_typer(routes.app, name="routes")
 app.add_typer(effects.app, name="effects")
+app.add_typer(kb.app, name="kb")
 app.add_typer(tools.app, name="tools")
 app.add_typer(new.app, name="new")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from knowledge_base.bases import DEFAULT, opened
 from knowledge_base.errors import KnowledgeError
-from knowledge_base.loading.command import Request, as_json, carry_out, summary
+from knowledge_base.loading.command import Request, as_json_of, carry_out, summary
 from knowledge_base.loading.environment import Environment, read_environment
 from knowledge_base.loading.report import Report
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def tell(report: Report, is_json: bool) -> None:
     """The report for a person, or for a program."""
     if is_json:
-        sys.stdout.write(json.dumps(as_json(report), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(as_json_of(report), ensure_ascii=False) + "\n")
         return
     for each in report.problems:
         _say(f"{each.outcome}: {each.doc_id}: {each.message} ({each.reason})")

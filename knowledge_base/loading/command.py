@@ -100,11 +100,12 @@ def summary(report: Report) -> str:
     return f"{report.source}: {', '.join(parts)}; {counts.chunks} chunks in {report.seconds:.1f} s{pace}"
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json_of(report: Report) -> dict[str, Any]:
     """For programs."""
     error = {"code": report.error.code, "message": str(report.error)} if report.error else None
     return {
         "source": report.source,
+        "job": report.job,
         "exit_code": report.exit_code,
         "counts": report.counts.as_json(),
         "seconds": round(report.seconds, 3),

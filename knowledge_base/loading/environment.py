@@ -18,7 +18,6 @@ from knowledge_base.loading.orders import SourcePolicy
 from knowledge_base.parsing import Limits
 from knowledge_base.stores.opening import StoreKind
 
-
 CONTENT = Path(knowledge_base.__file__).parent / "content"
 
 

@@ -41,6 +41,7 @@ BATCH_DOCUMENTS = 100
 BATCH_CHUNKS = 500
 BATCH_BYTES = 16_000_000
 BATCH_WAIT_S = 0.1
+STORED_AT_ONCE = 2  # batches: one is prepared while another is written
 # So many changed documents are worth leaving the vector index to the end.
 BULK_DOCUMENTS = 300
 MAX_PROBLEMS = 1000
@@ -173,7 +174,8 @@ class _Run:
                 tasks.create_task(self._prepare_all(found, steps, tasks))
                 tasks.create_task(self._gather(steps, drafts, tasks))
                 tasks.create_task(self._embed_all(drafts, embedded))
-                tasks.create_task(self._store_all(embedded))
+                for _ in range(STORED_AT_ONCE):
+                    tasks.create_task(self._store_all(embedded))
         except* KnowledgeError as errors:
             raise _first(errors) from errors
 
@@ -337,6 +339,7 @@ class _Run:
                 else:
                     await self._put_one_by_one(batch)
             self._on_progress(self._report)
+        embedded.put_nowait(None)  # for the others who wait
 
     async def _put_one_by_one(self, batch: _Embedded) -> None:
         for each in batch:

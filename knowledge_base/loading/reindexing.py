@@ -8,7 +8,7 @@ import time
 from knowledge_base.bases import KnowledgeBases
 from knowledge_base.chunking import chunk
 from knowledge_base.documents import embedded_text
-from knowledge_base.errors import KnowledgeError
+from knowledge_base.errors import KnowledgeError, NotFound
 from knowledge_base.loading.report import Report
 from knowledge_base.loading.running import Watch
 from knowledge_base.stores.catalog import BaseRow
@@ -41,8 +41,11 @@ async def reindex(bases: KnowledgeBases, base: BaseRow, watch: Watch) -> Report:
 async def _fill(new: Reindex, bases: KnowledgeBases, tenant: str, report: Report, watch: Watch) -> None:
     batch: list[ToIndex] = []
     async for doc_id in new.missing():
+        try:
+            batch.append(await new.parsed(doc_id))
+        except NotFound:  # it was deleted just now
+            continue
         report.counts.found += 1
-        batch.append(await new.parsed(doc_id))
         if len(batch) >= BATCH or sum(len(each.parsed.text) for each in batch) >= BATCH_CHARACTERS:
             await _put(new, bases, tenant, batch, report)
             watch(report)

@@ -58,6 +58,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     error: KnowledgeError | None = None
     seconds: float = 0.0
+    job: str = ""  # its id, once it is over
 
     @property
     def exit_code(self) -> int:

@@ -59,6 +59,7 @@ async def run_as_job(
     finally:
         task.cancel()
         await asyncio.wait({task})
+    report.job = running.id
     await running.end(report, _state(report), report.error)
     return report
 

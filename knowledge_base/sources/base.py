@@ -22,7 +22,10 @@ class Source(Protocol):
     be taken is still listed, and is not mistaken for one that has gone. An empty stamp means that only reading tells.
     """
 
-    name: str  # the same for the same place at every run: what is missing from it is deleted by this name
+    @property
+    def name(self) -> str:
+        """The same for the same place at every run: what is missing from it is deleted by this name."""
+        ...
 
     def list(self) -> AsyncIterator[Found]:
         """All documents, in the same order each time; `SourceUnavailable`, possibly after some of them."""

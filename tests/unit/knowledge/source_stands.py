@@ -146,7 +146,7 @@ async def serving() -> AsyncIterator[Site]:
     site = Site("")
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", site.answer)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
