@@ -22,7 +22,7 @@ from agent.graph import run_turn
 from agent.planner import classifier
 from agent.ports import TurnInput, TurnWork
 from backend.agent_folder import load_agent
-from backend.api import chat, mcp, operations, problems, prototype
+from backend.api import bedrock_knowledge, chat, knowledge, mcp, operations, problems, prototype
 from backend.api.caller import Backend
 from backend.api.edge import Edge
 from backend.api.schema import describe
@@ -129,6 +129,8 @@ def create_app(
     app.include_router(prototype.router)
     app.include_router(operations.router)
     app.include_router(mcp.router)
+    app.include_router(knowledge.router)
+    app.include_router(bedrock_knowledge.router)
     operations.mount_page(app)
     describe(app)
     app.add_middleware(Edge, origins=settings.origins)

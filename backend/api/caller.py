@@ -8,6 +8,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Header, Request
 
+from agent.errors import Forbidden
 from backend.conversations.service import ConversationService
 from backend.identity.principal import Principal
 from backend.records.database import Database
@@ -15,6 +16,8 @@ from backend.routing.models import Models
 from backend.sessions.breakers import RedisBreakers
 from backend.sessions.store import Sessions
 from backend.telemetry.metrics import Metrics
+from knowledge_base.bases import KnowledgeBases
+from knowledge_base.loading.runner import JobRunner
 from tools.contract import Directory, Toolbox
 
 
@@ -50,6 +53,8 @@ class Backend:
     agent: str
     models: Models
     metrics: Metrics
+    knowledge: KnowledgeBases
+    loading: JobRunner
 
 
 def backend(request: Request) -> Backend:
@@ -68,9 +73,17 @@ async def caller(
     return backend(request).identities.identify(request.headers)
 
 
+async def operator(who: Annotated[Principal, Depends(caller)]) -> Principal:
+    """Who asks, if an operator does; `Forbidden` for everybody else."""
+    if who.identity.role != "operator":
+        raise Forbidden("not an operator", user_hint="Only an operator may do this.")
+    return who
+
+
 async def _parts(request: Request) -> Any:
     return backend(request)
 
 
 Caller = Annotated[Principal, Depends(caller)]
+Operator = Annotated[Principal, Depends(operator)]
 Parts = Annotated[Backend, Depends(_parts)]
