@@ -44,7 +44,7 @@ Base = Annotated[str, typer.Option(metavar="NAME", help="knowledge base, by name
 Json = Annotated[bool, typer.Option("--json", help="JSON in place of text")]
 Where = Annotated[str | None, typer.Option("--filter", metavar="JSON", help="a metadata filter, as Bedrock has them")]
 SourcePath = Annotated[
-    str | None, typer.Argument(metavar="[PATH|s3://BUCKET/FOLDER]", help="a folder, a file, or a folder of a bucket")
+    str | None, typer.Argument(metavar="PATH|s3://BUCKET/FOLDER", help="a folder, a file, or a folder of a bucket")
 ]
 Urls = Annotated[Path | None, typer.Option(metavar="FILE", help="in place of PATH: a file with one web address a line")]
 Name = Annotated[str, typer.Option(metavar="TEXT", help="of the source, in place of its address")]
@@ -232,7 +232,7 @@ def _load(
         request = Request(path, urls, base, name, prune, full, reindex, limit)
         keys = environment(settings, settings.database_url or "")
         with kb_text.watching() as watch:
-            report = await carry_out(request, bases, settings.tenant, keys.limits, keys.allowed_hosts, watch)
+            report = await carry_out(request, bases, settings.tenant, keys.limits, keys.policy, watch)
         if as_json:
             _print_json(as_json_of(report))
         else:

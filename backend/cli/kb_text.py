@@ -257,7 +257,7 @@ async def tell_document(
 
 
 def tell_result(result: SearchResult, as_json: bool) -> int:
-    """Passages, or why there are none. Exits with 1 without any, as grep does."""
+    """Passages, or why there are none."""
     if as_json:
         print_json(asdict(result))
     else:
@@ -267,15 +267,15 @@ def tell_result(result: SearchResult, as_json: bool) -> int:
             print(shown(f"Nothing found ({result.reason}): {result.explanation}"))
         took = ", ".join(f"{name} {ms:.1f} ms" for name, ms in result.timings.items())
         print(f"{len(result.passages)} of {result.considered} chunks considered" + (f"; {took}" if took else ""))
-    return 0 if result.passages else 1
+    return 0
 
 
 def _tell_passage(n: int, passage: Passage) -> None:
     page = f", page {passage.page}" if passage.page is not None else ""
-    legs = ", ".join(f"{name} {score:.3f}" for name, score in passage.legs.items())
+    legs = "".join(f"; {name} {score:.3f}" for name, score in passage.legs.items())
     title = f"{passage.title} > {passage.section}" if passage.section else passage.title
     print(shown(f"{n}. {passage.score:.3f}  {title}"))
-    print(shown(f"   {passage.doc_id} v{passage.version}, {passage.start}-{passage.end}{page}; {legs}; {passage.uri}"))
+    print(shown(f"   {passage.doc_id} v{passage.version}, {passage.start}-{passage.end}{page}{legs}; {passage.uri}"))
     text = " ".join(passage.text.split())
     print(shown(f"   {text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + '…'}"))
 

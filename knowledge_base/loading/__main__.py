@@ -61,9 +61,7 @@ def tell(report: Report, is_json: bool) -> None:
 
 async def _run(request: Request, environment: Environment) -> Report:
     async with opened(environment.database_url or "", environment.config) as bases:
-        return await carry_out(
-            request, bases, environment.tenant, environment.limits, environment.allowed_hosts, _Lines()
-        )
+        return await carry_out(request, bases, environment.tenant, environment.limits, environment.policy, _Lines())
 
 
 class _Lines:

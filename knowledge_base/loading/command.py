@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ from knowledge_base.bases import DEFAULT, KnowledgeBases
 from knowledge_base.errors import InvalidRequest, NotFound
 from knowledge_base.loading.jobs import Jobs
 from knowledge_base.loading.loader import Loader
+from knowledge_base.loading.orders import SourcePolicy
 from knowledge_base.loading.reindexing import SOURCE, reindex
 from knowledge_base.loading.report import Report
 from knowledge_base.loading.running import Watch, run_as_job
 from knowledge_base.parsing import Limits
 from knowledge_base.sources.base import Source
 from knowledge_base.sources.bucket import Bucket
-from knowledge_base.sources.folder import Folder
+from knowledge_base.sources.folder import Folder, shipped
 from knowledge_base.sources.pages import Pages, read_list
 from knowledge_base.stores.catalog import find_base
 
@@ -37,14 +37,15 @@ class Request:
     reindex: bool = False
     delete_limit_percent: float = 30.0
 
-    def source(self, max_bytes: int, allowed_hosts: Collection[str]) -> Source | None:
+    def source(self, policy: SourcePolicy) -> Source | None:
         """Its source, None to only make a new index; `InvalidRequest` says what is missing or too much."""
+        max_bytes = policy.max_bytes
         if self.target and self.urls:
             raise InvalidRequest("--urls", "takes the place of a folder or bucket; name one of the two")
         if self.urls:
             urls = _addresses(self.urls)
             name = self.name or f"urls:{self.urls.resolve().as_uri()}"
-            return Pages(urls, max_bytes=max_bytes, name=name, allowed_hosts=allowed_hosts)
+            return Pages(urls, max_bytes=max_bytes, name=name, allowed_hosts=policy.allowed_hosts)
         if self.target is None:
             if self.reindex:
                 return None
@@ -55,14 +56,16 @@ class Request:
             raise InvalidRequest("PATH", "is no folder; web addresses come in a file: --urls FILE")
         if not Path(self.target).exists():
             raise InvalidRequest("PATH", f"there is no {self.target}")
+        if policy.content and not self.name and Path(self.target).resolve() == policy.content.resolve():
+            return shipped(policy.content, max_bytes=max_bytes)  # as the service fills its base from it
         return Folder(Path(self.target), max_bytes=max_bytes, name=self.name)
 
 
 async def carry_out(
-    request: Request, bases: KnowledgeBases, tenant: str, limits: Limits, allowed_hosts: Collection[str], watch: Watch
+    request: Request, bases: KnowledgeBases, tenant: str, limits: Limits, policy: SourcePolicy, watch: Watch
 ) -> Report:
     """Do what a command line says, as a job. `KnowledgeError` when it cannot be begun."""
-    source = request.source(limits.max_bytes, allowed_hosts)
+    source = request.source(policy)
     jobs = Jobs(bases.pool)
     if request.reindex:
         row = await find_base(bases.pool, tenant, request.base)

@@ -25,6 +25,7 @@ from knowledge_base.errors import EmbeddingFailed, NotFound, Refused, SourceUnav
 from knowledge_base.loading import loader
 from knowledge_base.loading.command import Request, carry_out
 from knowledge_base.loading.loader import Loader
+from knowledge_base.loading.orders import SourcePolicy
 from knowledge_base.loading.report import Report
 from knowledge_base.parsing import Limits
 from knowledge_base.sources.base import Source
@@ -34,6 +35,7 @@ from knowledge_base.stores.base import Known, Ready, Store
 from tests.conftest import TemplateDatabase
 
 LIMITS = Limits(max_bytes=100_000)
+POLICY = SourcePolicy(LIMITS.max_bytes, allowed_hosts=["127.0.0.1"])
 
 
 @dataclass
@@ -361,11 +363,11 @@ async def test_a_new_index_takes_over_when_it_is_complete(shared_url: str, tenan
 
     none = EmbeddingConfig("none")
     async with opened(shared_url, KnowledgeConfig(embedding=none)) as bases:
-        await carry_out(Request(str(tmp_path)), bases, tenant, LIMITS, (), lambda report: None)
+        await carry_out(Request(str(tmp_path)), bases, tenant, LIMITS, POLICY, lambda report: None)
         before = await chunks(bases)
     config = KnowledgeConfig(embedding=none, chunking=ChunkingConfig("fixed", 100))
     async with opened(shared_url, config) as bases:
-        report = await carry_out(Request(reindex=True), bases, tenant, LIMITS, (), lambda report: None)
+        report = await carry_out(Request(reindex=True), bases, tenant, LIMITS, POLICY, lambda report: None)
         assert (report.error, report.counts.updated) == (None, 3)
         assert await chunks(bases) == report.counts.chunks > before
         base = await bases.open(tenant)

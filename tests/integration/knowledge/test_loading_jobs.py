@@ -32,6 +32,7 @@ from tests.nursery import environment, lives, nursery
 from tests.unit.knowledge.source_stands import Site, serving
 
 LIMITS = Limits(max_bytes=100_000)
+POLICY = SourcePolicy(LIMITS.max_bytes, allowed_hosts=["127.0.0.1"])
 WORDS = KnowledgeConfig(embedding=EmbeddingConfig("none"))
 
 
@@ -66,8 +67,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 def runner(bases: KnowledgeBases, tenant: str) -> JobRunner:
-    policy = SourcePolicy(LIMITS.max_bytes, allowed_hosts=["127.0.0.1"])
-    return JobRunner(bases, policy, LIMITS, tenant=tenant)
+    return JobRunner(bases, POLICY, LIMITS, tenant=tenant)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -93,7 +93,7 @@ async def test_a_run_is_on_record_with_what_it_refused(bases: KnowledgeBases, te
     """Counts, problems, times; for its tenant alone."""
     (tmp_path / "a.md").write_text("text")
     (tmp_path / "b.md").symlink_to("/etc/passwd")
-    report = await carry_out(Request(str(tmp_path), prune=True), bases, tenant, LIMITS, (), lambda report: None)
+    report = await carry_out(Request(str(tmp_path), prune=True), bases, tenant, LIMITS, POLICY, lambda report: None)
     jobs = Jobs(bases.pool)
     (job,) = await jobs.list(tenant)
     assert (job.id, job.state, job.kind, job.source) == (report.job, "done", "sync", tmp_path.as_uri())
