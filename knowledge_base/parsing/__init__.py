@@ -2,5 +2,6 @@
 
 from knowledge_base.parsing.limits import Limits
 from knowledge_base.parsing.parse import parse
+from knowledge_base.parsing.parser import Parser
 
-__all__ = ["Limits", "parse"]
+__all__ = ["Limits", "Parser", "parse"]

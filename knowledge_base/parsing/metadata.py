@@ -47,8 +47,8 @@ class _Fault(Exception):
     """What is wrong with which key, and the fix."""
 
 
-def read_metadata(raw: Raw, text: str | None) -> tuple[Metadata, str]:
-    """Metadata, and the text after its front matter; without a text only the sidecar is read.
+def read_metadata(raw: Raw, text: str | None, *, front: bool = False) -> tuple[Metadata, str]:
+    """Metadata, and the text: after its front matter, if `front` says that there may be one.
 
     `Refused("bad_metadata")` names the file, the key and the fix.
     """
@@ -56,9 +56,9 @@ def read_metadata(raw: Raw, text: str | None) -> tuple[Metadata, str]:
     attributes: dict[str, AttributeValue] = {}
     embedded: list[str] = []
     rest = text or ""
-    if text is not None:
-        front, rest = split_front_matter(text)
-        attributes |= _told(f"{name}, front matter", lambda: _front(front))
+    if front:
+        held, rest = split_front_matter(rest)
+        attributes |= _told(f"{name}, front matter", lambda: _front(held))
     if raw.sidecar is not None:
         sidecar = raw.sidecar
         beside, embedded = _told(f"{name}.metadata.json", lambda: _sidecar(sidecar))

@@ -8,7 +8,9 @@ from pathlib import PurePosixPath
 from knowledge_base.documents import Parsed, Raw
 from knowledge_base.errors import Refused
 from knowledge_base.parsing.charsets import decode
+from knowledge_base.parsing.csv_file import read_csv
 from knowledge_base.parsing.draft import Body, clean
+from knowledge_base.parsing.json_file import read_json, read_json_lines
 from knowledge_base.parsing.kinds import MEDIA_TYPES, Kind, kind_of
 from knowledge_base.parsing.limits import MB, Limits
 from knowledge_base.parsing.markdown import read_markdown
@@ -24,11 +26,7 @@ def parse(raw: Raw, limits: Limits) -> Parsed:
     It is read in this process, which a hostile pdf, docx or xlsx can stop or fill: `Parser` reads elsewhere.
     """
     name = raw.found.name
-    if len(raw.content) > limits.max_bytes:
-        size = f"has {len(raw.content) / MB:.1f} MB, more than {limits.max_bytes / MB:.1f}"
-        raise Refused("too_large", f"{name}: {size}; split it, or raise KB_MAX_FILE_MB")
-    if not raw.content.strip():
-        raise Refused("empty", f"{name}: is empty; delete it, or give it content")
+    check_size(raw, limits)
     kind = kind_of(raw)
     body, metadata = _read(raw, kind, limits)
     if not body.text.strip():
@@ -50,19 +48,54 @@ def parse(raw: Raw, limits: Limits) -> Parsed:
     )
 
 
+def check_size(raw: Raw, limits: Limits) -> None:
+    """`Refused("too_large")` or `Refused("empty")`, before anything of the content is looked at."""
+    name = raw.found.name
+    if len(raw.content) > limits.max_bytes:
+        size = f"has {len(raw.content) / MB:.1f} MB, more than {limits.max_bytes / MB:.1f}"
+        raise Refused("too_large", f"{name}: {size}; split it, or raise KB_MAX_FILE_MB")
+    if not raw.content or raw.content.isspace():
+        raise Refused("empty", f"{name}: is empty; delete it, or give it content")
+
+
 def _read(raw: Raw, kind: Kind, limits: Limits) -> tuple[Body, Metadata]:
-    if kind in ("md", "txt"):
-        decoded, warnings = decode(raw)
-        text = clean(decoded).strip("\n")
-        if kind == "md":
-            metadata, text = read_metadata(raw, text)
-            body = read_markdown(text)
-        else:
-            metadata, text = read_metadata(raw, None)[0], text
-            body = Body(text)
-        body.warnings += warnings
-        return body, metadata
-    raise Refused("unsupported", kind)
+    name, most = raw.found.name, limits.max_chars
+    if kind in ("pdf", "docx", "xlsx"):
+        metadata, _ = read_metadata(raw, None)
+        return _read_binary(raw, kind, limits), metadata
+    decoded, warnings = decode(raw, markup=kind == "html")
+    text = clean(decoded).strip("\n")
+    metadata, text = read_metadata(raw, text, front=kind == "md")
+    if kind == "md":
+        body = read_markdown(text)
+    elif kind == "html":
+        # The libraries of a kind are loaded when the first of the kind comes.
+        from knowledge_base.parsing.html import read_html
+
+        body = read_html(name, text, most)
+    elif kind == "csv":
+        body = read_csv(name, text, most)
+    elif kind == "txt":
+        body = Body(text.rstrip())
+    else:
+        body = (read_json if kind == "json" else read_json_lines)(name, text, most)
+    body.warnings += warnings
+    return body, metadata
+
+
+def _read_binary(raw: Raw, kind: Kind, limits: Limits) -> Body:
+    name, content = raw.found.name, raw.content
+    if kind == "pdf":
+        from knowledge_base.parsing.pdf import read_pdf
+
+        return read_pdf(name, content, limits)
+    if kind == "docx":
+        from knowledge_base.parsing.docx_file import read_docx
+
+        return read_docx(name, content, limits)
+    from knowledge_base.parsing.xlsx_file import read_xlsx
+
+    return read_xlsx(name, content, limits)
 
 
 def _title_of(name: str) -> str:
