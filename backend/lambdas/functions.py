@@ -15,6 +15,8 @@ from backend.lambdas.errors import InvalidParameter, ResourceNotFound
 CHECKOUT = Path(__file__).parents[2]
 GROUPS_FOLDER = CHECKOUT / "lambda"
 GROUP_HANDLER = "handler.handler"
+# Not an agent's: a state machine calls it, and it ships `knowledge_base` in place of `tools`.
+NOT_A_GROUP = "knowledge_loading"
 ACCOUNT = "000000000000"  # no account of anyone's
 VERSION = "$LATEST"
 DEFAULT_REGION = "us-east-1"
@@ -130,7 +132,8 @@ def _is_ours_alone(name: str) -> bool:
 
 def groups() -> list[str]:
     """The action groups of this checkout that have a handler, by name."""
-    return sorted(path.parent.name for path in GROUPS_FOLDER.glob("*/handler.py"))
+    names = (path.parent.name for path in GROUPS_FOLDER.glob("*/handler.py"))
+    return sorted(name for name in names if name != NOT_A_GROUP)
 
 
 def group_folder(group: str) -> Path:
