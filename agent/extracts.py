@@ -16,9 +16,10 @@ import snowballstemmer
 MOST_SENTENCES = 60
 LONGEST = 420  # characters of a sentence that is quoted
 # A sentence counts beside the best one from this share of its weight on, and from another passage only from this.
-BESIDE, ELSEWHERE = 0.45, 0.8
-# What the heading above a sentence counts, and what each place down the list of passages takes off.
-HEADING, PLACE = 0.35, 0.12
+BESIDE, ELSEWHERE = 0.45, 0.85
+# What a word of the heading above a sentence counts, what the first sentences of a passage count by themselves, and how
+# much less a sentence counts with each place down the list: whoever found the passages knows more than their words tell.
+HEADING, OPENING, PLACE = 0.35, (0.5, 0.25), 0.9
 
 _END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(]?[^\W_a-z])|[。！？]|\n{2,}")
 _ITEM = re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+")
@@ -60,6 +61,7 @@ def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings:
     asked = set(words(question))
     if not asked or not passages:
         return []
+    tops = [set(words(headings[n])) if n < len(headings) else set() for n in range(len(passages))]
     places = [
         (source, at, sentence)
         for source, passage in enumerate(passages)
@@ -67,10 +69,10 @@ def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings:
     ]
     held = [set(words(sentence)) for _, _, sentence in places]
     rarity = _rarity(held)
+    fits = {source for (source, _, _), own in zip(places, held, strict=True) if asked & (own | tops[source])}
     weights = [
-        _weight(asked, own, set(words(headings[source])) if source < len(headings) else set(), rarity)
-        * max(0.2, 1 - PLACE * source)
-        for (source, _, _), own in zip(places, held, strict=True)
+        _weight(asked, own, tops[source], rarity, at) / (1 + PLACE * source) if source in fits else 0.0
+        for (source, at, _), own in zip(places, held, strict=True)
     ]
     best = max(weights, default=0.0)
     if best <= 0:
@@ -78,6 +80,9 @@ def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings:
     first = weights.index(best)
     order = sorted(range(len(places)), key=lambda n: (-weights[n], n))
     chosen = [n for n in order if _stands_beside(places[n][0] == places[first][0], weights[n], best)][:limit]
+    if len(chosen) == 1 < limit:
+        # One sentence seldom says all of it: the next one of the same passage goes with it, or the one before.
+        chosen += [n for n in (first + 1, first - 1) if 0 <= n < len(places) and places[n][0] == places[first][0]][:1]
     return [Extract(places[n][0] + 1, places[n][2]) for n in sorted(chosen)]
 
 
@@ -85,11 +90,11 @@ def _stands_beside(same: bool, weight: float, best: float) -> bool:
     return weight >= (BESIDE if same else ELSEWHERE) * best
 
 
-def _weight(asked: set[str], own: set[str], above: set[str], rarity: dict[str, float]) -> float:
-    """How much of the question a sentence holds, a rare word more than a common one; its heading helps."""
+def _weight(asked: set[str], own: set[str], above: set[str], rarity: dict[str, float], at: int) -> float:
+    """How much of the question a sentence holds, a rare word more than a common one; heading and place help."""
     said = sum(rarity.get(word, 0.0) for word in asked & own)
     led = sum(rarity.get(word, 1.0) for word in (asked & above) - own)
-    return said + HEADING * led if said else 0.0
+    return said + HEADING * led + (OPENING[at] if at < len(OPENING) else 0.0)
 
 
 def _rarity(held: Sequence[set[str]]) -> dict[str, float]:

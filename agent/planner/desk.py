@@ -92,7 +92,7 @@ class Desk:
 
     def quote(self, question: str, limit: int = 3) -> str:
         """The sentences of documents that answer, each with the number of its passage; "" when nothing does."""
-        query = question.strip()[:QUERY_CHARS]
+        query = self._k.as_written(question)[:QUERY_CHARS]
         if self.searches is None or not query:
             return ""
         return quoted(query, self.attempt(self.searches, {"query": query}).result, limit)

@@ -139,6 +139,11 @@ class Knowledge:
         """Compiled answers by wording. Results of tools leave out what they do not know, so a missing name is empty."""
         return {id(w): w.answers(ChainableUndefined) for w in self.definition.wordings.values()}
 
+    def as_written(self, text: str) -> str:
+        """A question with its typos repaired, spelled as documents spell."""
+        written: Mapping[str, str] = self.block.get("written", {})
+        return " ".join(written.get(word, word) for word in self.lexicon.mend(text).split())
+
     def masked(self, mended: str) -> str:
         """Mended text with what is no intent replaced by its kind: records, references, days, times, numbers."""
         text = self.references.sub(f" {MASK}reference ", mended)
