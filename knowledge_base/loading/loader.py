@@ -31,6 +31,7 @@ from knowledge_base.loading.register import Register
 from knowledge_base.loading.report import Outcome, Problem, Report
 from knowledge_base.parsing import Limits, Parser
 from knowledge_base.sources.base import NotChanged, Source
+from knowledge_base.sources.uploads import Uploads
 from knowledge_base.stores.base import Known, Ready
 
 LISTED_AHEAD = 20_000
@@ -72,14 +73,11 @@ class _Left:
 class _Draft:
     """A document that is ready but for its vectors."""
 
+    doc_id: str
     raw: Raw
     parsed: Parsed
     chunks: Sequence[Chunk]
     held: int  # bytes of the budget
-
-    @property
-    def doc_id(self) -> str:
-        return self.parsed.doc_id or self.raw.found.doc_id
 
 
 _Step = _Same | _Left | _Draft
@@ -143,7 +141,7 @@ class _Run:
     async def through(self, prune: bool, delete_limit_percent: float) -> Report:
         began = time.monotonic()
         try:
-            self._register = await Register.of(self._store, self._source.name)
+            self._register = await self._stored()
             async with self._bulk:
                 if self._register.is_first:
                     await self._begin_bulk()
@@ -157,6 +155,11 @@ class _Run:
         self._report.seconds = time.monotonic() - began
         self._on_progress(self._report)
         return self._report
+
+    async def _stored(self) -> Register:
+        if isinstance(self._source, Uploads):
+            return await Register.among(self._store, self._source.name, self._source.doc_ids)
+        return await Register.of(self._store, self._source.name)
 
     async def _begin_bulk(self) -> None:
         if not self._is_bulk:
@@ -225,12 +228,13 @@ class _Run:
             if known and known.uri == found.uri and known.content_hash == raw.content_hash:
                 return _Same(found, known, raw.found.stamp)
             parsed = await self._parser.parse(raw)
-            if parsed.doc_id is not None:
-                _check_id(parsed.doc_id)
+            doc_id = found.doc_id
+            if parsed.doc_id is not None and not isinstance(self._source, Uploads):
+                _check_id(doc_id := parsed.doc_id)
             chunks = await asyncio.to_thread(chunk, parsed, self._base.chunking)
         except Refused as refused:
             return _Left(found, refused)
-        return _Draft(raw, parsed, chunks, held)
+        return _Draft(doc_id, raw, parsed, chunks, held)
 
     # --- putting together what is stored at once
 

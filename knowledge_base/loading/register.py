@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 from knowledge_base.documents import Found
-from knowledge_base.errors import Refused, TooManyDeletions
+from knowledge_base.errors import NotFound, Refused, TooManyDeletions
 from knowledge_base.stores.base import Known, Store
 
 FEW = 3  # as many may always go
@@ -15,6 +18,7 @@ class Register:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.is_first = False  # the knowledge base holds nothing yet
         self._live: dict[str, Known] = {}
         self._by_uri: dict[str, Known] = {}
         self._others: dict[str, str] = {}  # live documents of other sources, and which
@@ -28,12 +32,20 @@ class Register:
         async for known in store.known():
             if known.state == "live":
                 register._add(known)
+        register.is_first = not register._live and not register._others
         return register
 
-    @property
-    def is_first(self) -> bool:
-        """Whether the knowledge base holds nothing yet."""
-        return not self._live and not self._others
+    @classmethod
+    async def among(cls, store: Store, source: str, doc_ids: Sequence[str]) -> Register:
+        """The same of a few documents: a base may hold a hundred thousand others."""
+        register = cls(source)
+        for doc_id in doc_ids:
+            with suppress(NotFound):
+                found = await store.document(doc_id)
+                if found.state == "live":
+                    known = Known(doc_id, found.source, "", found.content_hash, found.version, "live", found.uri)
+                    register._add(known)
+        return register
 
     def known(self, found: Found) -> Known | None:
         """The document as it was loaded before: by its address, since the file itself may name another id."""

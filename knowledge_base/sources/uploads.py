@@ -24,7 +24,10 @@ class Upload:
 
 
 class Uploads:
-    """A few documents in memory. What is not among them is not gone: such a source is loaded, never synchronised."""
+    """A few documents in memory, under the ids that came with them, whatever their front matter says.
+
+    What is not among them is not gone: such a source is loaded, never synchronised.
+    """
 
     def __init__(self, documents: Sequence[Upload], *, max_bytes: int, name: str = NAME) -> None:
         self.name = name
@@ -33,6 +36,11 @@ class Uploads:
         for n, each in enumerate(documents):
             uri = f"upload:{quote(each.doc_id)}"
             self._documents[uri if uri not in self._documents else f"{uri}#{n}"] = each
+
+    @property
+    def doc_ids(self) -> tuple[str, ...]:
+        """Of all there are."""
+        return tuple(dict.fromkeys(each.doc_id for each in self._documents.values()))
 
     async def list(self) -> AsyncIterator[Found]:
         """In the order given."""

@@ -261,6 +261,18 @@ async def test_of_two_that_claim_one_id_the_first_stays(base: KnowledgeBase, tmp
     assert tmp_path.as_uri() in report.problems[0].message
 
 
+async def test_an_upload_keeps_the_id_it_came_with(base: KnowledgeBase) -> None:
+    """Whatever its front matter says: it is asked for, and replaced, by that one."""
+
+    async def upload(text: bytes) -> dict[str, int]:
+        documents = [Upload("mine", "mine.md", b"---\ndoc_id: other\n---\n" + text)]
+        return counted(await sync(base, Uploads(documents, max_bytes=1000), prune=False))
+
+    said = [await upload(text) for text in (b"one", b"one", b"two")]
+    assert said == [{"new": 1}, {"unchanged": 1}, {"updated": 1}]
+    assert {each.doc_id: each.version for each in (await known(base)).values()} == {"mine": 2}
+
+
 async def test_one_poisoned_text_fails_alone(bases: KnowledgeBases, tenant: str, tmp_path: Path) -> None:
     """Its batch mates are embedded without it; and what cannot be stored does not take others with it either."""
     bases._embedder = Letters(poison=("venom",))
