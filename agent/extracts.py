@@ -18,7 +18,7 @@ LONGEST = 420  # characters of a sentence that is quoted
 # A sentence counts beside the best one from this share of its weight on, and from another passage only from this.
 BESIDE, ELSEWHERE = 0.45, 0.85
 # What a word of the heading above a sentence counts, what the first sentences of a passage count by themselves, and how
-# much less a sentence counts with each place down the list: whoever found the passages knows more than their words tell.
+# much less a sentence counts with each place down the list: whoever found the passages knew more than words.
 HEADING, OPENING, PLACE = 0.35, (0.5, 0.25), 0.9
 
 _END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(]?[^\W_a-z])|[。！？]|\n{2,}")

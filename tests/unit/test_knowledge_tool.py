@@ -15,7 +15,7 @@ from tools.contract import Identity, InvalidArguments, JsonObject
 from tools.errors import KnowledgeUnavailable
 from tools.in_process import InProcess
 from tools.knowledge import ACTIONS
-from tools.knowledge.searching import ALL_CHARS, PASSAGE_CHARS
+from tools.knowledge.searching import ALL_BYTES, PASSAGE_BYTES
 from tools.knowledge.visibility import audiences_of, filter_of, may_read
 
 PRIVATE = Identity("customer", "7000101", "B2C", "20OC01BK", ("20OC01BK",))
@@ -95,12 +95,13 @@ async def test_passages_are_numbered_marked_and_without_what_nobody_sees() -> No
     assert "instructions" in found["note"]
 
 
-async def test_long_passages_are_cut_and_few() -> None:
-    """What a model has to read is bounded, however large the documents are."""
-    found = await search(Library([about(str(n), "fences and posts " * 1_000) for n in range(9)]), max_results=9)
-    texts = [each["text"] for each in found["passages"]]
-    assert all(len(text) <= PASSAGE_CHARS + 2 for text in texts)
-    assert sum(map(len, texts)) <= ALL_CHARS + 2 * len(texts)
+@pytest.mark.parametrize("text", ["fences and posts ", "fences 柵と杭 ", "fences" + "柵" * 40])
+async def test_long_passages_are_cut_and_few(text: str) -> None:
+    """What a model has to read is bounded in bytes, however large the documents are."""
+    found = await search(Library([about(str(n), text * 1_000) for n in range(9)]), max_results=9)
+    sizes = [len(each["text"].encode()) for each in found["passages"]]
+    assert all(size <= PASSAGE_BYTES + 4 for size in sizes)
+    assert sum(sizes) <= ALL_BYTES + 4 * len(sizes)
 
 
 async def test_what_cannot_be_asked_is_an_error_that_models_understand() -> None:

@@ -1,6 +1,7 @@
 """A knowledge base behind Bedrock's Retrieve operation: Outcrop's own, or one in AWS.
 
-A request is signed when there are AWS credentials in the environment, or carries `KNOWLEDGE_BASE_TOKEN` as a bearer.
+A request to AWS, or with `KNOWLEDGE_BASE_SIGN=1` to any other address, is signed with the credentials of the
+environment; with `KNOWLEDGE_BASE_TOKEN` it carries that as a bearer instead.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tools.signing import signature
 USUAL = 4
 SERVICE = "bedrock"  # requests to bedrock-agent-runtime are signed for this name
 UNREACHABLE = "I can't look that up in our documents just now."
+_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 _LOCATIONS = ("uri", "url", "id")
 
 
@@ -104,8 +106,11 @@ def retrieval(environ: Mapping[str, str], client: httpx.AsyncClient) -> Retrieve
     url, knowledge_base = environ.get("KNOWLEDGE_BASE_URL", ""), environ.get("KNOWLEDGE_BASE_ID", "")
     if not url or not knowledge_base:
         return None
+    host = urlsplit(url).hostname or ""
+    # A function in AWS has credentials of its own, which are nobody else's business.
+    signs = environ.get("KNOWLEDGE_BASE_SIGN") == "1" or host.endswith(_AWS)
     credentials = Credentials(
-        key_id=environ.get("AWS_ACCESS_KEY_ID", ""),
+        key_id=environ.get("AWS_ACCESS_KEY_ID", "") if signs else "",
         secret=environ.get("AWS_SECRET_ACCESS_KEY", ""),
         session_token=environ.get("AWS_SESSION_TOKEN", ""),
         region=environ.get("KNOWLEDGE_BASE_REGION") or environ.get("AWS_REGION") or "us-east-1",

@@ -19,9 +19,9 @@ from tools.knowledge.visibility import filter_of, may_read
 GROUP = "knowledge"
 QUERY_CHARS = 1_000
 MOST = 10
-# Of one passage, and of all together, a model is shown this much.
-PASSAGE_CHARS = 2_400
-ALL_CHARS = 9_000
+# Of one passage, and of all together, a model is shown this much, in bytes: Bedrock takes 25 KB of a function.
+PASSAGE_BYTES = 3_000
+ALL_BYTES = 12_000
 
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=QUERY_CHARS)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -89,16 +89,22 @@ def _why_none(found: JsonObject) -> JsonObject:
 def _bounded(passages: list[JsonObject]) -> list[JsonObject]:
     """As many as there is room for, the last one cut."""
     kept: list[JsonObject] = []
-    room = ALL_CHARS
+    room = ALL_BYTES
     for each in passages:
-        text = _plain(str(each["text"]))
-        if len(text) > min(room, PASSAGE_CHARS):
-            text = text[: min(room, PASSAGE_CHARS)].rsplit(" ", 1)[0] + " …"
+        text = _cut(_plain(str(each["text"])), min(room, PASSAGE_BYTES))
         kept.append({**each, "text": text})
-        room -= len(text)
-        if room < PASSAGE_CHARS // 4:
+        room -= len(text.encode())
+        if room < PASSAGE_BYTES // 4:
             break
     return kept
+
+
+def _cut(text: str, room: int) -> str:
+    """The beginning of a text that is longer than so many bytes, up to the end of a word."""
+    encoded = text.encode()
+    if len(encoded) <= room:
+        return text
+    return encoded[:room].decode(errors="ignore").rsplit(" ", 1)[0] + " …"
 
 
 def _shown(passage: JsonObject, number: int) -> JsonObject:
