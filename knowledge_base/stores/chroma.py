@@ -120,14 +120,17 @@ class ChromaVectors:
     async def nearest(self, pool: Pool, vector: NDArray[np.float32], k: int, where: Filter | None) -> Found:
         """See `VectorIndex`. A filter that few chunks fit is answered by their copies, without Chroma."""
         async with reading(pool) as connection:
-            chunks = await connection.fetchval("SELECT chunks FROM kb_indexes WHERE number = $1", self._index.number)
+            sql = "SELECT chunks FROM kb_indexes WHERE number = $1 AND state = 'live'"
+            chunks = await connection.fetchval(sql, self._index.number)
+            if not chunks:
+                return np.empty(0, np.int64), np.empty(0, np.float32)
             few = (
                 None if where is None else await fitting(connection, self._index.base, self._index.number, where, EXACT)
             )
             if few is not None:
                 return _best([await self._compare(connection, vector, few)], k)
-        found = await self._ask(pool, vector, k, where, chunks or 0)
-        if len(found[0]) < min(k, chunks or 0):
+        found = await self._ask(pool, vector, k, where, chunks)
+        if len(found[0]) < min(k, chunks):
             return await self._compare_all(pool, vector, k, where)
         return found
 
@@ -138,7 +141,7 @@ class ChromaVectors:
             async with self._collection() as collection:
                 answer = await collection.query(
                     query_embeddings=[vector.tolist()],
-                    n_results=max(1, min(wanted, chunks)),
+                    n_results=min(wanted, chunks),
                     include=["distances"],
                 )
             numbers = np.array([int(each) for each in answer["ids"][0]], np.int64)

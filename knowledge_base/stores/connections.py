@@ -21,7 +21,6 @@ UNREACHABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
 )
 # Statements that load, merge or build take as long as they take; the pool's own limit is meant for those of a turn.
 UNHURRIED_S = 4 * 3600.0
@@ -38,6 +37,10 @@ def reaching() -> Iterator[None]:
         if "kb_bases" not in str(error):
             raise
         raise StoreUnreachable("PostgreSQL has no tables of knowledge bases yet: start outcrop once") from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # a parameter of ours that asyncpg cannot encode
+            raise
+        raise StoreUnreachable(f"PostgreSQL does not answer ({error}): check DATABASE_URL") from error
     except UNREACHABLE as error:
         # Its text may hold the address, and with it who connects.
         raise StoreUnreachable(f"PostgreSQL does not answer ({type(error).__name__}): check DATABASE_URL") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +17,7 @@ from knowledge_base.stores.base import Ready
 from knowledge_base.stores.connections import UNHURRIED_S, Connection
 from knowledge_base.stores.segments import Pack, add_pack, bury
 from knowledge_base.stores.segments import purge as purge_words
-from knowledge_base.stores.storable import scoped, storable, to_json
+from knowledge_base.stores.storable import is_storable, scoped, storable, to_json
 from knowledge_base.stores.vectors import Index, VectorIndex
 
 CHUNK_COLUMNS = (
@@ -188,6 +188,10 @@ async def _count(connection: Connection, index: int, documents: int, chunks: int
     )
 
 
+def _key(chunk: Chunk, doc_id: str) -> str:
+    return (chunk if is_storable(chunk.text) else replace(chunk, text=storable(chunk.text))).key(doc_id)
+
+
 def _chunk_rows(
     index: int, written: Sequence[Written], first: int, lengths: Sequence[int]
 ) -> Iterable[tuple[Any, ...]]:
@@ -197,7 +201,7 @@ def _chunk_rows(
             parent = chunk.parent or (None, None)
             yield (
                 index, number, each.number, chunk.ordinal, chunk.occurrence, chunk.start, chunk.end, chunk.page,
-                *parent, lengths[number - first], chunk.key(each.doc_id), storable(chunk.section),
+                *parent, lengths[number - first], _key(chunk, each.doc_id), storable(chunk.section),
                 storable(chunk.context), storable(chunk.text),
             )  # fmt: skip
             number += 1

@@ -7,6 +7,7 @@ and a value of another type than the operator's fits nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from knowledge_base.filters import Filter, Group, Leaf
@@ -31,13 +32,24 @@ def compiled(where: Filter | None, base: int, values: list[Any]) -> str:
 def _compiled(where: Filter, base: int, parameter: Callable[[Any], str]) -> str:
     if isinstance(where, Group):
         return f"({JOINS[where.operator].join(_compiled(each, base, parameter) for each in where.members)})"
-    if not is_storable(where.key):  # no stored attribute has this name
+    leaf = _possible(where)
+    if leaf is None:  # no stored attribute has this name or value
         return "true" if where.operator == "notEquals" else "false"
-    return _leaf(where, base, parameter)
-
-
-def _leaf(leaf: Leaf, base: int, parameter: Callable[[Any], str]) -> str:
     held = f"(d.attributes -> {parameter(str(base))}::text -> {parameter(leaf.key)}::text)"
+    return _leaf(leaf, held, base, parameter)
+
+
+def _possible(leaf: Leaf) -> Leaf | None:
+    """Without values that cannot be stored; None when nothing is left of it."""
+    if not is_storable(leaf.key) or not is_storable(leaf.value):
+        return None
+    if isinstance(leaf.value, tuple):
+        values = tuple(each for each in leaf.value if is_storable(each))
+        return replace(leaf, value=values) if values or leaf.operator == "notIn" else None
+    return leaf
+
+
+def _leaf(leaf: Leaf, held: str, base: int, parameter: Callable[[Any], str]) -> str:
     value = leaf.value
     if leaf.operator == "equals":
         return _equals(leaf.key, value, held, base, parameter)
@@ -45,8 +57,6 @@ def _leaf(leaf: Leaf, base: int, parameter: Callable[[Any], str]) -> str:
         return f"NOT {_equals(leaf.key, value, held, base, parameter)}"
     if isinstance(value, tuple):
         return _among(leaf, value, held, base, parameter)
-    if not is_storable(value):
-        return "false"
     if leaf.operator in COMPARES:
         number = f"{parameter(to_json(value))}::jsonb"
         return f"coalesce(jsonb_typeof({held}) = 'number' AND {held} {COMPARES[leaf.operator]} {number}, false)"
@@ -61,18 +71,14 @@ def _leaf(leaf: Leaf, base: int, parameter: Callable[[Any], str]) -> str:
 
 
 def _equals(key: str, value: Any, held: str, base: int, parameter: Callable[[Any], str]) -> str:
-    if not is_storable(value):
-        return "false"
     narrow = f"d.attributes @> {parameter(scoped(base, {key: value}))}::jsonb"
     return f"({narrow} AND coalesce({held} = {parameter(to_json(value))}::jsonb, false))"
 
 
 def _among(leaf: Leaf, value: tuple[Any, ...], held: str, base: int, parameter: Callable[[Any], str]) -> str:
-    possible = [each for each in value if is_storable(each)]
     if leaf.operator == "in":
-        found = " OR ".join(_equals(leaf.key, each, held, base, parameter) for each in possible)
-        return f"({found})" if found else "false"
-    members = f"{parameter([to_json(each) for each in possible])}::text[]::jsonb[]"
+        return f"({' OR '.join(_equals(leaf.key, each, held, base, parameter) for each in value)})"
+    members = f"{parameter([to_json(each) for each in value])}::text[]::jsonb[]"
     there = f"{held} IS NOT NULL AND jsonb_typeof({held}) <> 'null'"
     return f"coalesce({there} AND NOT {held} = ANY({members}), false)"
 

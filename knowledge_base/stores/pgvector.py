@@ -125,7 +125,7 @@ class PgVectors:
             async with pool.acquire() as connection:
                 if where is None:
                     chunks = await connection.fetchval(
-                        "SELECT chunks FROM kb_indexes WHERE number = $1", self._index.number
+                        "SELECT chunks FROM kb_indexes WHERE number = $1 AND state = 'live'", self._index.number
                     )
                     if not chunks:
                         return _as_arrays([])

@@ -92,10 +92,12 @@ def split(row: asyncpg.Record) -> list[tuple[str, Postings]]:
     return list(zip(row["terms"].split("\n"), np.split(postings, ends[:-1]), strict=True))
 
 
-async def add_pack(connection: Connection, index: int, first: int, pack: Pack, *, bulk: bool) -> None:
-    """Write it, in the transaction of its chunks, and fold and join what is due."""
+async def add_pack(
+    connection: Connection, index: int, first: int, pack: Pack, *, bulk: bool, last: int | None = None
+) -> None:
+    """Write it, in the transaction of its chunks, and fold and join what is due. `last`: where numbers have gaps."""
     if pack.terms:
-        await _write_pack(connection, index, first, first + len(pack.lengths) - 1, pack)
+        await _write_pack(connection, index, first, last or first + len(pack.lengths) - 1, pack)
     sql = "SELECT count(*) AS packs, coalesce(sum(chunks), 0) AS chunks FROM kb_packs WHERE index = $1"
     row = await connection.fetchrow(sql, index)
     assert row is not None
@@ -274,6 +276,13 @@ async def _touched(connection: Connection, index: int, dead: Numbers) -> list[in
     ]
 
 
+async def all_rows(connection: Connection, index: int) -> AsyncIterator[list[asyncpg.Record]]:
+    """Rows of all segments, some MB at a time."""
+    found = await connection.fetch("SELECT segment FROM kb_segments WHERE index = $1", index)
+    async for rows in _postings(connection, index, [row["segment"] for row in found], None):
+        yield rows
+
+
 async def _postings(
     connection: Connection, index: int, segments: Sequence[int], terms: Sequence[str] | None
 ) -> AsyncIterator[list[asyncpg.Record]]:
@@ -334,6 +343,12 @@ def inside(chunks: NDArray[np.unsignedinteger] | Numbers, among: Numbers) -> NDA
     """Which of `chunks` are in `among`, which is rising."""
     if not len(among):
         return np.zeros(len(chunks), bool)
+    first, last = int(among[0]), int(among[-1])
+    if last - first < 16 * len(chunks):  # then it is cheaper to look it up
+        marked = np.zeros(last - first + 3, bool)
+        marked[among - first + 1] = True
+        looked_up: NDArray[np.bool_] = marked[np.clip(chunks.astype(np.int64), first - 1, last + 1) - first + 1]
+        return looked_up
     place = np.searchsorted(among, chunks)
     found: NDArray[np.bool_] = among[np.minimum(place, len(among) - 1)] == chunks
     return found

@@ -15,9 +15,11 @@ from knowledge_base.stores.connections import Connection
 from knowledge_base.stores.segments import POSTING, Numbers, Postings, in_pack, inside, numbers
 
 # Read of one query, rarer words first. What is left out beyond are words that nearly every chunk of a large base holds.
-MAX_POSTINGS = 250_000
+MAX_POSTINGS = 120_000
 # A word of so many postings is looked up for chunks that hold a rarer one, rather than proposing chunks itself.
 COMMON = 5_000
+# Chunks are summed up in an array over their numbers unless that is so many times larger than what is in it.
+DENSE = 16
 
 # The first row is that of the index, without a term: n chunks of so many words, and who of them is dead.
 QUERY = """
@@ -84,34 +86,35 @@ class Match:
         than K1 + 1 times its IDF.
         """
         rare = [term for term in self._terms if len(term.postings) <= COMMON]
-        most = sum(term.rarity * (K1 + 1) for term in self._terms[len(rare) :])
-        if rare and len(rare) < len(self._terms):
-            found = self._scored(rare).best(k)
-            if len(found.chunks) == k and found.scores[-1] > most:
-                # Whoever is among the best with common words has at least the least of these without them, less that.
-                enough = self._scored(rare, common=self._terms[len(rare) :], least=float(found.scores[-1]) - most)
-                return enough.best(k)
+        common = self._terms[len(rare) :]
+        if rare and common:
+            best = self._scored(rare, common).best(k)
+            if len(best.chunks) == k and best.scores[-1] > sum(term.rarity * (K1 + 1) for term in common):
+                return best
         return self.all().best(k)
 
     def all(self) -> Scored:
         """Every chunk that holds any of the words."""
         return self._scored(self._terms)
 
-    def _scored(self, terms: Sequence[Term], common: Sequence[Term] = (), least: float = 0.0) -> Scored:
+    def _scored(self, terms: Sequence[Term], common: Sequence[Term] = ()) -> Scored:
+        """Whoever holds one of `terms`, with what `common` words add to that."""
         chunks = [term.postings["chunk"].astype(np.int64) for term in terms]
         every = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
         if not every.size:
             return NONE
-        found, place = np.unique(every, return_inverse=True) if every.size <= COMMON * 4 else _dense(every)
         given = np.concatenate([self._scores(term) for term in terms])
         rarities = np.repeat(np.array([term.rarity for term in terms]), list(map(len, chunks)))
-        scores: NDArray[np.float64] = np.bincount(place, weights=given, minlength=len(found)).astype(np.float64)
-        held: NDArray[np.float64] = np.bincount(place, weights=rarities, minlength=len(found)).astype(np.float64)
-        if common:
-            enough = np.flatnonzero(scores >= least)
-            found, scores, held = found[enough], scores[enough], held[enough]
-            for term in common:
-                self._look_up(term, found, scores, held)
+        first = int(every.min())
+        if int(every.max()) - first < DENSE * every.size:
+            scores, held = _sums(every - first, given), _sums(every - first, rarities)
+            found = np.flatnonzero(held)
+            scores, held, found = scores[found], held[found], found + first
+        else:
+            found, place = np.unique(every, return_inverse=True)
+            scores, held = _sums(place, given), _sums(place, rarities)
+        for term in common:
+            self._look_up(term, found, scores, held)
         return Scored(found, scores.astype(np.float32), (held / self._whole).astype(np.float32))
 
     def _look_up(self, term: Term, found: Numbers, scores: NDArray[np.float64], held: NDArray[np.float64]) -> None:
@@ -130,13 +133,8 @@ class Match:
         return term.rarity * weight(tf, length, self._average)
 
 
-def _dense(every: Numbers) -> tuple[Numbers, Numbers]:
-    """As `np.unique` with the inverse, without sorting."""
-    first = int(every.min())
-    every = every - first
-    marked = np.zeros(int(every.max()) + 1, bool)
-    marked[every] = True
-    return np.flatnonzero(marked) + first, (np.cumsum(marked) - 1)[every]
+def _sums(place: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.bincount(place, values).astype(np.float64, copy=False)
 
 
 async def match(connection: Connection, index: int, query: str, allowed: Numbers | None) -> Match | None:
