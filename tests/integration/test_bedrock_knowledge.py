@@ -93,7 +93,7 @@ async def test_retrieve_answers_bedrocks_client(database_url: str, redis_url: st
         same = await call(runtime.retrieve, knowledgeBaseId=ARN.format(base), retrievalQuery=query)
         assert same["retrievalResults"] == found["retrievalResults"]
 
-        everything = {"knowledgeBaseId": base, "retrievalQuery": {"text": "visit"}}
+        everything: dict[str, Any] = {"knowledgeBaseId": base, "retrievalQuery": {"text": "visit"}}
         older = {"lessThan": {"key": "year", "value": 2026}}
         both = {"andAll": [older, {"equals": {"key": "topic", "value": "duration"}}]}
         hybrid = vector(filter=both, overrideSearchType="HYBRID", numberOfResults=10)
@@ -112,7 +112,7 @@ async def test_retrieve_answers_bedrocks_client(database_url: str, redis_url: st
             {"nextToken": token[:-4] + "AAAA"},
             {"nextToken": token, "retrievalConfiguration": vector(numberOfResults=2)},
         ):
-            arguments = {**everything, "retrievalConfiguration": one, **changed}
+            arguments: dict[str, Any] = {**everything, "retrievalConfiguration": one, **changed}
             await refused(runtime.retrieve, "ValidationException", "nextToken", **arguments)
         nowhere = {**everything, "knowledgeBaseId": "ABCDE12345"}
         error = await refused(runtime.retrieve, "ResourceNotFoundException", **nowhere)
@@ -124,7 +124,8 @@ async def test_retrieve_answers_bedrocks_client(database_url: str, redis_url: st
             ({"guardrailConfiguration": {"guardrailId": "a1", "guardrailVersion": "1"}}, "guardrailConfiguration"),
             ({"userContext": {"userId": "nobody"}}, "userContext.userId"),
         ):
-            error = await refused(runtime.retrieve, "ValidationException", field, **{**everything, **more})
+            arguments = {**everything, **more}
+            error = await refused(runtime.retrieve, "ValidationException", field, **arguments)
             assert isinstance(error, runtime.exceptions.ValidationException)
         error = await refused(runtime.retrieve, "AccessDeniedException", **everything, userContext={"userId": "c2"})
         assert isinstance(error, runtime.exceptions.AccessDeniedException)
@@ -228,8 +229,9 @@ async def test_a_model_answers_and_code_says_what_it_rests_on(
 
 async def test_a_stream_is_bedrocks(database_url: str, redis_url: str, tmp_path: Path, models: ModelService) -> None:
     """Text as it comes, citations after their text; errors before it have a status, later ones are its last event."""
-    words = ("Windows ", "take 4 hours [", "1]. ", "Free.")
-    broken, busy, hanging = Reply(words, fault_in_stream=2), Reply(status=429), Reply(words, hang_after=2)
+    words = ("Windows take 4 ", "hours [", "1]. ", "Free.")
+    broken = Reply(words, delay_between_s=0.05, fault_in_stream=2)
+    hanging, busy = Reply(words, hang_after=2), Reply(status=429)
     lane = await models.lane(Reply(words), broken, busy, busy, hanging)
     async with modelled(database_url, redis_url, tmp_path, lane.url("openai")) as client:
         base, runtime = await base_id(client), aws(client)
@@ -244,19 +246,18 @@ async def test_a_stream_is_bedrocks(database_url: str, redis_url: str, tmp_path:
         assert len(stream["sessionId"]) == 36
         arguments = {**asking(base, model="large"), "sessionId": stream["sessionId"]}
         text, _, failure = await read(await call(runtime.retrieve_and_generate_stream, **arguments))
-        assert text.startswith("Windows")
+        assert text.startswith("Windows take")
         assert failure == "badGatewayException"
         await refused(runtime.retrieve_and_generate_stream, "ThrottlingException", **asking(base, model="large"))
 
+        before = await lane.open_streams()
         url, body = "/retrieveAndGenerateStream", asking(base, model="large")
         async with client.stream("POST", url, json=body) as begun:
             assert begun.headers["content-type"] == "application/vnd.amazon.eventstream"
             assert begun.headers["transfer-encoding"] == "chunked"
             async for _ in begun.aiter_bytes():
                 break
-        async with asyncio.timeout(10):
-            while (await lane.open_streams()).cut_off < 2:  # that one and the broken one
-                await asyncio.sleep(0.02)
+        await lane.until(open=0, cut_off=before.cut_off + 1)
 
 
 RAW: list[tuple[bytes, str]] = [
