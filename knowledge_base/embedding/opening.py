@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -45,9 +46,7 @@ def make_embedder(config: EmbeddingConfig) -> Embedder | None:
     if config.kind == "none":
         return None
     if config.kind == "embedded":
-        from knowledge_base.embedding.embedded import EmbeddedModel
-
-        return EmbeddedModel()
+        return _embedded()
     if not config.model:
         raise EmbeddingFailed(f"KB_EMBEDDING_MODEL is needed with KB_EMBEDDING={config.kind}")
     if config.kind == "onnx":
@@ -68,6 +67,14 @@ def keeping(
     from knowledge_base.embedding.cached import CachedEmbedder
 
     return CachedEmbedder(embedder, pool, tenant)
+
+
+@cache
+def _embedded() -> Embedder:
+    """One for all: it holds weights and no connection, and a function that is called again finds them loaded."""
+    from knowledge_base.embedding.embedded import EmbeddedModel
+
+    return EmbeddedModel()
 
 
 def _service(config: EmbeddingConfig, model: str) -> Embedder:
