@@ -70,6 +70,8 @@ def _decoded(raw: Raw, content: bytes, markup: bool) -> tuple[str, list[str]]:
         text = _tried(content, declared)
         if text is not None:
             return text, []
+    if b"\x1b$" in content[:SAMPLE] and (text := _tried(content, "iso2022_jp")) is not None:
+        return text, []
     unmarked = _unmarked_utf16(content)
     if unmarked:
         return _strictly(name, content, unmarked), []

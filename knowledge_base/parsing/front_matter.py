@@ -45,7 +45,7 @@ def read_front_matter(front: str) -> dict[str, Any]:
     if len(front) > MAX_CHARS:
         raise FrontMatterFault(f"is longer than {MAX_CHARS // 1024} KB; shorten it, or end it by a line of `---`")
     try:
-        events = list(yaml.parse(front, Loader=yaml.SafeLoader))
+        events = list(_events(front))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 2}: " if error.problem_mark else ""
         raise FrontMatterFault(f"{line}{error.problem or error.context}; put texts with `:` or `#` in quotes") from None
@@ -60,6 +60,16 @@ def read_front_matter(front: str) -> dict[str, Any]:
         raise FrontMatterFault("must be lines of `key: value`")
     _mapping(reader, "", held, 1)
     return held
+
+
+def _events(front: str) -> Iterator[yaml.Event]:
+    """No deeper than is read anyway: time grows with the square of the depth."""
+    depth = 0
+    for event in yaml.parse(front, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH + 1:
+            raise FrontMatterFault(f"{_line(event)}is nested more than {MAX_DEPTH} deep; write lines of `key: value`")
+        yield event
 
 
 def _mapping(events: Iterator[yaml.Event], path: str, held: dict[str, Any], depth: int) -> None:
