@@ -16,6 +16,7 @@ from typing import cast
 import pytest
 
 from backend.embedded.pf360_simulator.server import Server, listen
+from backend.lambdas.functions import groups
 from tests.integration.simulated_office import Office
 from tests.unit.pf360_calls import token
 from tools.action import action
@@ -24,8 +25,7 @@ from tools.lambda_events import MAX_RESPONSE_BYTES, BadEvent, Operation, Session
 from tools.lambda_handler import attributes_of, respond
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = sorted((ROOT / "lambda").glob("*/handler.py"))
-NAMES = [path.parent.name for path in FOLDERS]
+NAMES = groups()
 C1 = {"customer_id": "7000101", "client_id": "20OC01BK", "customer_type": "B2C"}
 
 
