@@ -80,7 +80,7 @@ async def refused(work: Callable[..., Any], code: str, said: str = "", **argumen
 
 async def test_retrieve_answers_bedrocks_client(database_url: str, redis_url: str) -> None:
     """By id and ARN, with filters and pages, as whom one is; and errors are the client's own classes."""
-    async with knowing(database_url, redis_url) as client:
+    async with knowing(database_url, redis_url, kb_embedding="embedded") as client:
         base, runtime = await base_id(client), aws(client)
         query = {"text": QUESTION}
         found = await call(runtime.retrieve, knowledgeBaseId=base, retrievalQuery=query)
@@ -98,6 +98,9 @@ async def test_retrieve_answers_bedrocks_client(database_url: str, redis_url: st
         both = {"andAll": [older, {"equals": {"key": "topic", "value": "duration"}}]}
         hybrid = vector(filter=both, overrideSearchType="HYBRID", numberOfResults=10)
         assert uris(await call(runtime.retrieve, **everything, retrievalConfiguration=hybrid)) == ["guides/fences.md"]
+        meant = {"knowledgeBaseId": base, "retrievalQuery": {"text": "keeping dogs and cats away"}}
+        semantic = vector(overrideSearchType="SEMANTIC", numberOfResults=1)
+        assert uris(await call(runtime.retrieve, **meant, retrievalConfiguration=semantic)) == ["pets.md"]
         pager, one = runtime.get_paginator("retrieve"), vector(numberOfResults=1)
         pages = await call(lambda: list(pager.paginate(**everything, retrievalConfiguration=one)))
         assert [len(page["retrievalResults"]) for page in pages] == [1, 1, 1]
