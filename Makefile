@@ -41,10 +41,11 @@ fmt: ## Format and fix what can be fixed
 docs: ## Write the pages of the action groups into docs/actions
 	@$(IN) outcrop tools docs --out docs/actions
 
-bench: ## Measure tool calls beside boto3, model calls beside bare ones, and a turn beside two bare apps (ARGS="--quick", ARGS="--json figures.json")
+bench: ## Measure tool calls beside boto3, model calls beside bare ones, knowledge bases, and a turn beside two bare apps (ARGS="--quick", ARGS="--json figures.json")
 	@$(IN) python -m tests.load.bench_tools $(ARGS)
 	@$(IN) python -m tests.load.bench_models $(ARGS)
 	@$(IN) python -m tests.load.bench_routes $(ARGS)
+	@$(IN) python -m tests.load.bench_knowledge $(ARGS)
 	@$(IN) python -m tests.load.bench $(ARGS)
 
 frontend: ## Build the page into backend/static when its sources changed
