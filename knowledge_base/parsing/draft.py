@@ -20,6 +20,8 @@ _NOISE = re.compile(f"({_FLAG})|{_DROPPED}")
 
 def clean(text: str) -> str:
     """The text with line feeds for all line ends, and without characters that nobody sees."""
+    if text.isprintable():
+        return text
     text = _LINE_ENDS.sub("\n", text).replace("\f", "\n\n")
     return _NOISE.sub(lambda found: found[1] or "", text)
 
