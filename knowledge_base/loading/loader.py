@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import asyncpg
 
 from knowledge_base.bases import KnowledgeBase
-from knowledge_base.chunking import chunk
-from knowledge_base.documents import Chunk, Found, Parsed, Raw, embedded_text
+from knowledge_base.documents import Found, embedded_text
 from knowledge_base.embedding.base import Vectors
 from knowledge_base.errors import (
     EmbeddingFailed,
@@ -25,12 +23,14 @@ from knowledge_base.errors import (
     Refused,
     SourceUnavailable,
     StoreUnreachable,
+    TextTooLong,
 )
 from knowledge_base.loading.budget import Budget
+from knowledge_base.loading.preparing import Draft, Left, Preparer, Same, Step
 from knowledge_base.loading.register import Register
 from knowledge_base.loading.report import Outcome, Problem, Report
 from knowledge_base.parsing import Limits, Parser
-from knowledge_base.sources.base import NotChanged, Source
+from knowledge_base.sources.base import Source
 from knowledge_base.sources.uploads import Uploads
 from knowledge_base.stores.base import Known, Ready
 
@@ -46,43 +46,14 @@ STORED_AT_ONCE = 2  # batches: one is prepared while another is written
 # So many changed documents are worth leaving the vector index to the end.
 BULK_DOCUMENTS = 300
 MAX_PROBLEMS = 1000
-MAX_DOC_ID = 1000
 DELETED_AT_ONCE = 500
 # Failures in a row, each of a document by itself, that are no longer taken for the document's fault.
 IN_A_ROW = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Same:
-    """A document that is stored as it is."""
-
-    found: Found
-    known: Known
-    stamp: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """A document that is not taken, and why."""
-
-    found: Found
-    why: Refused
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A document that is ready but for its vectors."""
-
-    doc_id: str
-    raw: Raw
-    parsed: Parsed
-    chunks: Sequence[Chunk]
-    held: int  # bytes of the budget
-
-
-_Step = _Same | _Left | _Draft
-_Batch = list[_Draft]
-_Embedded = list[tuple[_Draft, Vectors | None]]
+_Steps = asyncio.Queue[asyncio.Task[Step] | Step | None]
+_Batch = list[Draft]
+_Embedded = list[tuple[Draft, Vectors | None]]
 
 
 class Loader:
@@ -124,7 +95,7 @@ class _Run:
     ) -> None:
         self._base = base
         self._store = base.store
-        self._parser = parser
+        self._preparer = Preparer(source, parser, base.chunking)
         self._source = source
         self._full = full
         self._on_progress = on_progress
@@ -168,7 +139,7 @@ class _Run:
 
     async def _all_documents(self) -> None:
         found: asyncio.Queue[Found | None] = asyncio.Queue(LISTED_AHEAD)
-        steps: asyncio.Queue[asyncio.Task[_Step] | _Step | None] = asyncio.Queue(AT_ONCE)
+        steps: _Steps = asyncio.Queue(AT_ONCE)
         drafts: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
         embedded: asyncio.Queue[_Embedded | None] = asyncio.Queue(1)
         try:
@@ -197,13 +168,13 @@ class _Run:
     async def _prepare_all(
         self,
         found: asyncio.Queue[Found | None],
-        steps: asyncio.Queue[asyncio.Task[_Step] | _Step | None],
+        steps: _Steps,
         tasks: asyncio.TaskGroup,
     ) -> None:
         while each := await found.get():
             known = self._register.known(each)
             if known and known.stamp and known.stamp == each.stamp and not self._full:
-                await steps.put(_Same(each, known, each.stamp))
+                await steps.put(Same(each, known, each.stamp))
                 continue
             # Taken here, in turn: a document never waits for one behind it.
             size = UNKNOWN_SIZE if each.size is None else each.size
@@ -211,42 +182,23 @@ class _Run:
             await steps.put(tasks.create_task(self._prepare(each, known, size)))
         await steps.put(None)
 
-    async def _prepare(self, found: Found, known: Known | None, held: int) -> _Step:
-        step = await self._prepared(found, known, held)
-        if not isinstance(step, _Draft):
+    async def _prepare(self, found: Found, known: Known | None, held: int) -> Step:
+        step = await self._preparer.prepare(found, known, held, full=self._full)
+        if not isinstance(step, Draft):
             self._budget.give_back(held)
         return step
-
-    async def _prepared(self, found: Found, known: Known | None, held: int) -> _Step:
-        try:
-            _check_id(found.doc_id)
-            try:
-                raw = await self._source.read(found, known_stamp=known.stamp if known and not self._full else "")
-            except NotChanged:
-                assert known is not None
-                return _Same(found, known, known.stamp)
-            if known and known.uri == found.uri and known.content_hash == raw.content_hash:
-                return _Same(found, known, raw.found.stamp)
-            parsed = await self._parser.parse(raw)
-            doc_id = found.doc_id
-            if parsed.doc_id is not None and not isinstance(self._source, Uploads):
-                _check_id(doc_id := parsed.doc_id)
-            chunks = await asyncio.to_thread(chunk, parsed, self._base.chunking)
-        except Refused as refused:
-            return _Left(found, refused)
-        return _Draft(doc_id, raw, parsed, chunks, held)
 
     # --- putting together what is stored at once
 
     async def _gather(
         self,
-        steps: asyncio.Queue[asyncio.Task[_Step] | _Step | None],
+        steps: _Steps,
         drafts: asyncio.Queue[_Batch | None],
         tasks: asyncio.TaskGroup,
     ) -> None:
         batch: _Batch = []
         stamps: list[tuple[str, str]] = []
-        step: _Step | None
+        step: Step | None
         coming = tasks.create_task(_next(steps))
         while True:
             # What is ready is not kept waiting for a document that takes long, nor is the room that it holds.
@@ -271,25 +223,25 @@ class _Run:
             await self._store.restamp(stamps)
         await drafts.put(None)
 
-    def _settle(self, step: _Step, batch: _Batch, stamps: list[tuple[str, str]]) -> None:
+    def _settle(self, step: Step, batch: _Batch, stamps: list[tuple[str, str]]) -> None:
         """In the order of the list, which decides whose an id is."""
         try:
             match step:
-                case _Left():
+                case Left():
                     raise step.why
-                case _Same():
+                case Same():
                     self._register.claim(step.known.doc_id, step.found.uri)
                     self._counts.unchanged += 1
                     if step.stamp != step.known.stamp:
                         stamps.append((step.known.doc_id, step.stamp))
-                case _Draft():
+                case Draft():
                     self._register.claim(step.doc_id, step.raw.found.uri)
                     self._warn(step)
                     batch.append(step)
         except Refused as refused:
-            if isinstance(step, _Draft):
+            if isinstance(step, Draft):
                 self._budget.give_back(step.held)
-            self._leave(step.raw.found if isinstance(step, _Draft) else step.found, "refused", refused.reason, refused)
+            self._leave(step.raw.found if isinstance(step, Draft) else step.found, "refused", refused.reason, refused)
         self._on_progress(self._report)
 
     # --- vectors
@@ -314,12 +266,16 @@ class _Run:
         ends = _running_totals(len(draft.chunks) for draft in batch)
         return [(draft, vectors[end - len(draft.chunks) : end]) for draft, end in zip(batch, ends, strict=True)]
 
-    async def _embed_alone(self, draft: _Draft, error: EmbeddingFailed | None) -> _Embedded:
+    async def _embed_alone(self, draft: Draft, error: EmbeddingFailed | None) -> _Embedded:
         """One of a batch that could not be embedded together, unless it was alone in it and that is its `error`."""
         try:
             if error is not None:
                 raise error
             done = await self._embed([draft])
+        except TextTooLong as long:
+            self._budget.give_back(draft.held)
+            self._leave(draft.raw.found, "refused", "too_long", long)
+            return []
         except EmbeddingFailed as failed:
             self._fail(draft, "embedding", failed)
             return []
@@ -366,7 +322,7 @@ class _Run:
             self._count(draft)
             self._budget.give_back(draft.held)
 
-    def _count(self, draft: _Draft) -> None:
+    def _count(self, draft: Draft) -> None:
         before = self._register.live(draft.doc_id)
         if before is None:
             self._counts.new += 1
@@ -387,7 +343,7 @@ class _Run:
             self._counts.failed += 1
         self._note(Problem(found.doc_id, found.uri, outcome, reason, _one_line(str(why)), kept))
 
-    def _fail(self, draft: _Draft, reason: str, why: Exception) -> None:
+    def _fail(self, draft: Draft, reason: str, why: Exception) -> None:
         """Another document's luck, unless it happens again and again: then it ends the run."""
         self._budget.give_back(draft.held)
         self._leave(draft.raw.found, "failed", reason, why)
@@ -397,7 +353,7 @@ class _Run:
                 raise why
             raise StoreUnreachable(f"PostgreSQL refuses to store: {_one_line(str(why))}") from why
 
-    def _warn(self, draft: _Draft) -> None:
+    def _warn(self, draft: Draft) -> None:
         for each in draft.parsed.warnings:
             self._note(Problem(draft.doc_id, draft.raw.found.uri, "warning", "warning", _one_line(each)))
 
@@ -414,7 +370,7 @@ class _Run:
             self._on_progress(self._report)
 
 
-async def _next(steps: asyncio.Queue[asyncio.Task[_Step] | _Step | None]) -> _Step | None:
+async def _next(steps: _Steps) -> Step | None:
     step = await steps.get()
     return await step if isinstance(step, asyncio.Task) else step
 
@@ -432,13 +388,6 @@ def _running_totals(sizes: Iterator[int]) -> Iterator[int]:
     for size in sizes:
         total += size
         yield total
-
-
-def _check_id(doc_id: str) -> None:
-    if not 0 < len(doc_id) <= MAX_DOC_ID or not doc_id.isprintable() or doc_id != doc_id.strip():
-        raise Refused(
-            "bad_name", f"{doc_id[:60]!r} cannot be a document's name; 1 to {MAX_DOC_ID} printable characters"
-        )
 
 
 def _first(errors: BaseExceptionGroup[KnowledgeError]) -> KnowledgeError:

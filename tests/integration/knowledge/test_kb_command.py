@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 
 from tests.nursery import environment, outcrop
@@ -75,6 +77,20 @@ def test_from_a_folder_to_an_answer_and_back(docs: Path, tmp_path: Path, databas
     assert "3 deleted" in kb("delete", "--source", docs.as_uri(), "--yes")
     assert names(kb("list", "--json")) == []
     assert len(names(kb("list", "--deleted", "--json"))) == 4
+
+
+def test_without_a_database_one_is_started_for_as_long_as_it_takes(docs: Path) -> None:
+    """By whatever loads; there is nothing to show before."""
+    # Directly below the temporary folder, where the account that root's PostgreSQL runs as can reach it.
+    with TemporaryDirectory(prefix="outcrop-kb-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        nothing = outcrop("kb", "list", cwd=folder, **NONE)
+        assert (nothing.returncode, nothing.stderr.count("No PostgreSQL of ours")) == (2, 1)
+        done = outcrop("kb", "load", str(docs / "owls.md"), "--json", cwd=folder, **NONE)
+        assert (done.returncode, json.loads(done.stdout)["counts"]["new"]) == (0, 1), done.stderr
+        running = [each.info["cmdline"] or () for each in psutil.process_iter(["cmdline"])]
+        assert [line for line in running if name in " ".join(line)] == []
 
 
 def names(listed: str) -> list[str]:

@@ -21,7 +21,7 @@ from knowledge_base.chunking import ChunkingConfig
 from knowledge_base.documents import Found, Raw
 from knowledge_base.embedding.base import EmbeddingModel, Vectors
 from knowledge_base.embedding.opening import EmbeddingConfig
-from knowledge_base.errors import EmbeddingFailed, NotFound, Refused, SourceUnavailable, TooManyDeletions
+from knowledge_base.errors import EmbeddingFailed, NotFound, Refused, SourceUnavailable, TextTooLong, TooManyDeletions
 from knowledge_base.loading import loader
 from knowledge_base.loading.command import Request, carry_out
 from knowledge_base.loading.loader import Loader
@@ -51,6 +51,8 @@ class Letters:
 
     async def documents(self, texts: Sequence[str]) -> Vectors:
         self.asked += len(texts)
+        if any(len(text) > 500 for text in texts):
+            raise TextTooLong("this model reads 500 characters")
         if any(word in text for text in texts for word in self.poison):
             raise EmbeddingFailed("the model does not take one of these texts")
         return np.stack([_counted(text) for text in texts])
@@ -128,7 +130,7 @@ def write(folder: Path, **documents: str) -> None:
 
 async def settled(folder: Path) -> None:
     """Until every file has a stamp, that is, until no write could leave the same one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not all([found.stamp async for found in Folder(folder, max_bytes=1).list()]):
             await asyncio.sleep(0.005)
 

@@ -71,14 +71,14 @@ def runner(bases: KnowledgeBases, tenant: str) -> JobRunner:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 async def state(bases: KnowledgeBases, job: Job, *states: str) -> Job:
     """The job, once it is in one of these states."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             now = await Jobs(bases.pool).get(job.tenant, job.id)
             if now.state in states:
@@ -303,10 +303,10 @@ async def test_a_run_that_is_killed_is_gone_on_with(shared_url: str, tenant: str
     model = Model(site)
     model.stops_after = 130
     pid, _ = command(tmp_path, docs, shared_url, tenant, site)
-    await asyncio.wait_for(model.stopped.wait(), 30)
+    await asyncio.wait_for(model.stopped.wait(), 60)
     async with connected(shared_url) as connection:
         count = "SELECT count(*) FROM kb_documents d JOIN kb_bases b ON b.number = d.base WHERE b.tenant = $1"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await connection.fetchval(count, tenant):
                 await asyncio.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
