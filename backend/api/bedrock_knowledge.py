@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from agent.citations import Shown
@@ -56,7 +58,7 @@ async def retrieve(knowledge_base_id: str, request: Request, caller: Caller, par
     page, token = fresh[: how.k], None
     if len(fresh) > len(page):
         token = pages.write([*shown, *(each.chunk for each in page)], question)
-    return JSONResponse(results.retrieved(found, page, token), headers=errors.request_id())
+    return _json(results.retrieved(found, page, token))
 
 
 @router.post("/retrieveAndGenerate")
@@ -68,7 +70,7 @@ async def retrieve_and_generate(request: Request, caller: Caller, parts: Parts) 
         async for piece in pieces:
             said.take(piece)
     await remember(parts.sessions, asked.session, asked.question.text, said.text)
-    return JSONResponse(results.answered(asked.session.id, said.text, said.parts), headers=errors.request_id())
+    return _json(results.answered(asked.session.id, said.text, said.parts))
 
 
 @router.post("/retrieveAndGenerateStream")
@@ -107,7 +109,7 @@ async def _prepared(parts: Backend, caller: Principal, asked: AnswerRequest) -> 
     question = Question(
         text=asked.text,
         passages=found.passages,
-        identity=caller.identity,
+        identity=reader.identity,
         now=datetime.now(ZoneInfo(parts.directory.timezone)),
         template=asked.template,
         history=session.history,
@@ -137,10 +139,17 @@ def _reader(parts: Backend, caller: Principal, how: Retrieval) -> Reader:
 
 
 async def _search(reader: Reader, base: KnowledgeBase, query: str, k: int, how: Retrieval) -> SearchResult:
+    if how.mode == "vector" and base.embedder is None:
+        hint = "SEMANTIC is not offered: this knowledge base has no embedding model"
+        raise InvalidRequest("no embedding model", field="overrideSearchType", user_hint=hint)
     return await reader.search(base, query, k=k, mode=how.mode, where=how.where)
 
 
 # --- what is answered -------------------------------------------------------------------------------------------------
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), headers=errors.request_id(), media_type="application/json")
 
 
 @dataclass(slots=True)

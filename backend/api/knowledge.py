@@ -38,8 +38,8 @@ from backend.api.knowledge_bodies import (
     SummaryView,
 )
 from backend.identity.principal import Principal
+from knowledge_base import errors as kb
 from knowledge_base.bases import KnowledgeBase
-from knowledge_base.errors import NotFound
 from knowledge_base.filters import read_filter
 from knowledge_base.loading.jobs import Job
 from knowledge_base.loading.orders import Order
@@ -49,6 +49,7 @@ from knowledge_base.stores.base import Document, DocumentState, Stored
 
 router = APIRouter(prefix="/api/v1/kb", tags=["knowledge"])
 
+MOST = 2**31 - 1
 Base = Annotated[str, Path(max_length=200, pattern=NAME, description="name or id of a knowledge base")]
 DocId = Annotated[str, Path(max_length=500, description="id of a document; may contain slashes")]
 JobId = Annotated[str, Path(max_length=60)]
@@ -60,6 +61,9 @@ async def search(question: SearchIn, caller: Caller, parts: Parts) -> Response:
     """The passages that fit best, of documents that are for the caller; and if there are none, why."""
     where = None if question.filter is None else read_filter(question.filter)
     base = await parts.knowledge.open(caller.tenant, question.knowledge_base)
+    if question.mode == "vector" and base.embedder is None:
+        hint = "this knowledge base has no embedding model, so it is searched by words"
+        raise InvalidRequest("no embedding model", field="mode", user_hint=hint)
     found = await Reader(caller.identity, parts.directory).search(
         base, question.query, k=question.k, mode=question.mode, where=where, min_score=question.min_score
     )
@@ -147,8 +151,8 @@ async def upload_document(
     doc_id = document.doc_id or document.name
     upload = Upload(doc_id, document.name, content, document.media_type, document.sidecar())
     asked = (doc_id, document.name, document.media_type, sha256(content).hexdigest(), upload.sidecar)
-    found = await _base(parts, caller, base)
-    job = await parts.loading.submit(found, Order("uploads"), key=_key(key, asked), uploads=[upload])
+    of = await _base(parts, caller, base)
+    job = await parts.loading.submit(of, Order("uploads"), key=_key(key, asked), uploads=[upload])
     return json(_job(job), 202)
 
 
@@ -176,7 +180,7 @@ async def chunks_stage(
     doc_id: DocId,
     caller: Operator,
     parts: Parts,
-    after: Annotated[int, Query(ge=0, description="how many were seen")] = 0,
+    after: Annotated[int, Query(ge=0, le=MOST, description="how many were seen")] = 0,
     limit: Annotated[int, Query(ge=1, le=200)] = 100,
 ) -> Response:
     """The pieces it was cut into, in order; `next` is the `after` of the next page, null at the end."""
@@ -214,8 +218,13 @@ async def start_job(base: Base, wanted: JobIn, caller: Operator, parts: Parts, k
         full=wanted.full,
         allow_delete_percent=wanted.allow_delete_percent,
     )
-    found = await _base(parts, caller, base)
-    job = await parts.loading.submit(found, order, key=_key(key, order.as_json()))
+    of = await _base(parts, caller, base)
+    try:
+        job = await parts.loading.submit(of, order, key=_key(key, order.as_json()))
+    except kb.InvalidRequest as error:
+        if error.field != "source.url":
+            raise
+        raise kb.InvalidRequest("source.s3", error.problem) from error
     return json(_job(job), 202)
 
 
@@ -227,7 +236,7 @@ async def list_jobs(
     of, after = await _base(parts, caller, base), _read_cursor(cursor)
     try:
         found = await parts.loading.jobs.list(caller.tenant, of, after=after or None, limit=limit + 1)
-    except NotFound as error:
+    except kb.NotFound as error:
         raise _bad_cursor() from error
     page = found[:limit]
     return json(JobList([_job(each) for each in page], _cursor(page[-1].id) if len(found) > limit else None))
@@ -239,7 +248,7 @@ async def show_job(
     job_id: JobId,
     caller: Operator,
     parts: Parts,
-    after: Annotated[int, Query(ge=0, description="number of the last problem that was seen")] = 0,
+    after: Annotated[int, Query(ge=0, le=MOST, description="number of the last problem that was seen")] = 0,
     limit: Annotated[int, Query(ge=1, le=200)] = 100,
 ) -> Response:
     """How a job stands, and what was wrong with which document."""
@@ -265,7 +274,7 @@ async def _base(parts: Backend, caller: Principal, name: str) -> str:
     known = await parts.knowledge.list(caller.tenant)
     found = next((each.id for each in known if name in (each.id, each.name)), None)
     if found is None:
-        raise NotFound(f"there is no knowledge base {name!r}")
+        raise kb.NotFound(f"there is no knowledge base {name!r}")
     return found
 
 
@@ -278,7 +287,7 @@ async def _job_of(parts: Backend, caller: Principal, base: str, job_id: str) -> 
     of = await _base(parts, caller, base)
     job = await parts.loading.jobs.get(caller.tenant, job_id)
     if job.base_id != of:
-        raise NotFound(f"there is no job {job_id!r}")
+        raise kb.NotFound(f"there is no job {job_id!r}")
     return job
 
 
@@ -317,7 +326,7 @@ def _passage(each: Passage) -> PassageView:
 
 
 def _document(each: Document) -> DocumentView:
-    return DocumentView(**{name: getattr(each, name) for name in DocumentView.__dataclass_fields__})
+    return DocumentView(**asdict(each))
 
 
 def _job(each: Job) -> JobView:

@@ -160,6 +160,8 @@ async def test_answers_without_a_model_are_sentences_of_the_documents(database_u
             await refused(who.retrieve_and_generate, "ValidationException", "sessionId", **arguments)
         unknown = asking(base, model="arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-v2")
         await refused(runtime.retrieve_and_generate, "ValidationException", "there are default, offline", **unknown)
+        semantic = asking(base, retrievalConfiguration=vector(overrideSearchType="SEMANTIC"))
+        await refused(runtime.retrieve_and_generate, "ValidationException", "no embedding model", **semantic)
         missing = asking("ABCDE12345")
         await refused(runtime.retrieve_and_generate, "ResourceNotFoundException", **missing)
         await refused(runtime.retrieve_and_generate_stream, "ResourceNotFoundException", **missing)
