@@ -88,9 +88,9 @@ async def last_job(environment: dict[str, str]) -> tuple[str, dict[str, int], st
         return job.state, counts, job.error[0] if job.error else None, job.problems
 
 
-async def whole_story(drive: Drive, environment: dict[str, str], corpus: Path) -> None:
+async def whole_story(drive: Drive, environment: dict[str, str], corpus: Path, batch: int = 3) -> None:
     """Load, change, and lose nearly all: what is in the base and on record each time."""
-    run = {"source": str(corpus), "batch": 4}
+    run = {"source": str(corpus), "batch": batch}
     await drive(run)
     assert await last_job(environment) == ("done", {"found": 7, "new": 6, "refused": 1}, None, 1)
     (corpus / "doc-0.md").unlink()
@@ -207,7 +207,7 @@ async def test_steps_as_a_state_machine(
     async def drive(run: dict[str, Any]) -> None:
         ends.append(await asyncio.to_thread(machine, run))
 
-    await whole_story(drive, environment, corpus)
+    await whole_story(drive, environment, corpus, batch=20)
     assert [end["status"] for end in ends] == ["SUCCEEDED", "SUCCEEDED", "FAILED"]
     assert ends[2]["error"] == "TooManyDeletions"
     assert json.loads(ends[1]["output"])["counts"]["updated"] == 1
