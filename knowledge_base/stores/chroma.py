@@ -229,7 +229,7 @@ class ChromaVectors:
         from chromadb.errors import NotFoundError
 
         found: list[int] = []
-        async with answering(self._url) as client:
+        async with answering(self._url, UNHURRIED_S) as client:
             try:
                 collection = await client.get_collection(self._name, embedding_function=None)
             except NotFoundError:
@@ -263,14 +263,14 @@ def address(url: str | None) -> str:
 
 
 @asynccontextmanager
-async def answering(url: str) -> AsyncIterator[AsyncClientAPI]:
+async def answering(url: str, seconds: float = TIMEOUT_S) -> AsyncIterator[AsyncClientAPI]:
     """The client of this URL; `StoreUnreachable` when Chroma does not answer, or not in time."""
     await asyncio.to_thread(_imported)  # takes a second
     from chromadb.errors import ChromaError, NotFoundError
     from httpx import HTTPError
 
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(seconds):
             yield await _client(url)
     except (KnowledgeError, NotFoundError):
         raise

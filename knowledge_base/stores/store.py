@@ -222,9 +222,13 @@ class KnowledgeStore:
         self._bulk = Bulk(before)
         try:
             yield
-        finally:
-            self._bulk = None
+        except Exception:
             await self._close_bulk()
+            raise
+        else:
+            await self._close_bulk()
+        finally:  # cancelled: as after a kill, the next bulk load completes what this one left
+            self._bulk = None
 
     async def _close_bulk(self) -> None:
         tables = ["kb_documents", "kb_parts", "kb_chunks", "kb_postings"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -512,3 +514,48 @@ async def test_stamps_uris_and_pages_of_documents(here: Place) -> None:
     await store.delete(["d00"])
     assert [each.doc_id for each in await store.documents(state="deleted")] == ["d00"]
     assert [each.doc_id for each in await store.documents(state=None, limit=2)] == ["d00", "d01"]
+
+
+LOADS_UNTIL_KILLED = """
+import asyncio, sys
+import asyncpg
+from knowledge_base.stores.opening import create_base, open_store
+from tests.contract.knowledge_rows import MODEL, ready
+
+async def main():
+    async with asyncpg.create_pool(sys.argv[1], min_size=1, max_size=2) as pool:
+        store = await open_store(pool, await create_base(pool, "acme", "default"), MODEL, {"kind": "sections"})
+        async with store.bulk():
+            for n in range(10_000):
+                await store.put([ready(f"k{n % 7}", [f"cats sleep {n}", "dogs run"], seed=n)])
+                print(n, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_load_leaves_whole_documents(here: Place, database_url: str) -> None:
+    """kill -9 in a bulk load: each document is there with all its stages or not at all, and the next load goes on."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        LOADS_UNTIL_KILLED,
+        database_url,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    for _ in range(12):
+        assert await process.stdout.readline()
+    process.kill()
+    await process.wait()
+    store = await here.store()
+    # The graph was left for the end of the load, as were the words of chunks that were replaced; neither is ever wrong.
+    assert {each.kind for each in await store.verify()} <= {"graph_missing", "words_of_deleted"}
+    live = [each async for each in store.known()]
+    assert len(live) == 7
+    assert len((await store.by_word("cats", 20)).chunks) == len((await store.by_word("dogs", 20)).chunks) == 7
+    assert len((await store.by_vector(unit(1), 50)).chunks) == 14
+    async with store.bulk():
+        await store.put(library(2))
+    assert await store.verify() == []
