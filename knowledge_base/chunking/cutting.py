@@ -104,19 +104,24 @@ class _Places:
             )
 
     def path(self, start: int, end: int) -> str:
-        """The headings that hold for all of the span, joined."""
+        """The headings of the section that makes up half of the span or more, else those that hold for all of it."""
         first = bisect_right(self._starts, start) - 1
         last = bisect_right(self._starts, end - 1) - 1
         if last < 0:
             return ""
-        common: tuple[str, ...] | None = self._paths[first] if first >= 0 else ()
-        if first >= 0 and self._starts[first] == start and self._bare[first] and first < last:
-            common = None
-        for n in range(max(first + 1, 0), last + 1):
-            if self._bare[n] and n < last:
+        common: tuple[str, ...] | None = None
+        named: tuple[str, ...] = ()
+        for n in range(first, last + 1):
+            begin = self._starts[n] if n >= 0 else 0
+            until = self._starts[n + 1] if n < last else end
+            if n < last and n >= 0 and self._bare[n] and begin >= start:
                 continue
-            common = self._paths[n] if common is None else _shared(common, self._paths[n])
-        return " > ".join(common or ())
+            path = self._paths[n] if n >= 0 else ()
+            if (until - max(begin, start)) * 2 >= end - start:
+                return " > ".join(path)
+            common = path if common is None else _shared(common, path)
+            named = named or path
+        return " > ".join(common or named)
 
 
 def _nothing(text: str, heading: Heading, follower: Heading) -> bool:

@@ -1,7 +1,7 @@
 """Spans that follow the headings of a document.
 
-A section that fits with all below it is one span. One that does not is cut into its own text and the sections below
-it, small neighbours of which share a span. So where spans begin depends on nothing outside the section that is cut.
+A section is cut from the next, unless both are tiny, or one hardly more than its heading: such neighbours under the
+same heading share a span. So where spans begin depends on little outside the section.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from knowledge_base.chunking.boundaries import Span, stripped
-from knowledge_base.chunking.packing import TINY, split
+from knowledge_base.chunking.packing import split
 from knowledge_base.documents import Heading
 
-# Of the limit: a span below this part takes the next section in, when both fit.
-SMALL = 2
-# Of the limit: the text of a section that is no more than this part, when sections follow, goes with the first of them.
-BARE = 10
+# Of the limit: sections below this part are tiny, and share a span with their like until it is half full.
+TINY_SECTION = 5
+HALF = 2
+# Of the limit: what is below this part goes with any neighbour.
+SPECK = 10
 
 
 @dataclass(slots=True)
@@ -64,33 +65,34 @@ def _close(path: list[Section], level: int, at: int) -> None:
 
 def _cut(text: str, section: Section, start: int, longest: int) -> list[Span]:
     """Spans from `start`, which may lie before the section, to its end."""
-    if _size(text, start, section.end) <= longest:
-        return [(start, section.end)]
+    if not section.below:
+        return split(text, start, section.end, longest)
     spans: list[Span] = []
-    if section.below and _size(text, start, section.body_end) <= longest // BARE:
-        begin = start
-    else:
+    begin = start
+    if _size(text, start, section.body_end) >= longest // TINY_SECTION:
         spans = split(text, start, section.body_end, longest)
         begin = section.body_end
-    joins = len(spans) == 1
-    ours = len(spans)  # how many of the last spans may take another in: those of sections that were cut may not
+    joins = len(spans) == 1  # whether the last span may take another in: those of sections that were cut may not
+    tiny = False  # whether it holds tiny sections only
     for below in section.below:
-        if _size(text, begin, below.end) > longest:
-            spans += _cut(text, below, begin, longest)
-            joins, ours = False, 0
-        elif joins and _joins(text, spans[-1], below.end, longest):
-            spans[-1] = spans[-1][0], below.end
-        else:
-            spans.append((begin, below.end))
-            joins, ours = True, ours + 1
+        cut = _cut(text, below, begin, longest)
         begin = below.end
-    if ours > 1 and _size(text, *spans[-1]) < longest // TINY and _size(text, spans[-2][0], section.end) <= longest:
-        spans[-2:] = [(spans[-2][0], section.end)]
+        alone = len(cut) == 1
+        small = alone and _size(text, *cut[0]) < longest // TINY_SECTION
+        if joins and alone and _joins(text, spans[-1], cut[0], longest, tiny and small):
+            spans[-1] = spans[-1][0], cut[0][1]
+            tiny = tiny and small
+        else:
+            spans += cut
+            joins, tiny = alone, small
     return spans
 
 
-def _joins(text: str, span: Span, end: int, longest: int) -> bool:
-    return _size(text, *span) < longest // SMALL and _size(text, span[0], end) <= longest
+def _joins(text: str, span: Span, after: Span, longest: int, tiny: bool) -> bool:
+    one, other = _size(text, *span), _size(text, *after)
+    if _size(text, span[0], after[1]) > longest:
+        return False
+    return min(one, other) < longest // SPECK or (tiny and one < longest // HALF)
 
 
 def _size(text: str, start: int, end: int) -> int:
