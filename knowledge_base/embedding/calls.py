@@ -70,17 +70,19 @@ class Service:
         self.pace = pace
         self._secrets = tuple(secret for secret in secrets if secret)
         self._http: aiohttp.ClientSession | None = None
-        self._slots = asyncio.Semaphore(pace.concurrent)
-        self._next_at = 0.0  # when the next request may begin, by the monotonic clock
+        # Questions have slots of their own: they wait neither for a load nor for its rate.
+        self._slots = {question: asyncio.Semaphore(pace.concurrent) for question in (False, True)}
+        self._next_at = 0.0  # when the next request of a load may begin, by the monotonic clock
+        self._asked_to_wait_until = 0.0  # by the server, and of everybody
 
     async def post(
         self, url: str, body: bytes, sign: Sign, *, texts: int = 1, is_question: bool = False
     ) -> tuple[Mapping[str, str], bytes]:
         """Headers and body of a 200; `Refusal` when there is none to be had."""
         pace = self.pace.for_a_question() if is_question else self.pace
-        async with self._slots:
+        async with self._slots[is_question]:
             for tried in range(1, pace.tries + 1):
-                await self._turn(texts)
+                await self._turn(texts, pace, is_question)
                 try:
                     return await self._once(url, body, sign, pace.timeout_s)
                 except _Busy as busy:
@@ -91,8 +93,8 @@ class Service:
                         pause_s *= random.uniform(0.5, 1.5)
                     elif pause_s > pace.longest_pause_s:
                         raise busy.refusal from None
-                    else:  # it holds for all that ask there
-                        self._next_at = max(self._next_at, time.monotonic() + pause_s)
+                    else:
+                        self._asked_to_wait_until = max(self._asked_to_wait_until, time.monotonic() + pause_s)
                     if tried == pace.tries:
                         raise busy.refusal from None
                     await asyncio.sleep(pause_s)
@@ -104,13 +106,19 @@ class Service:
             await self._http.close()
             self._http = None
 
-    async def _turn(self, texts: int) -> None:
-        """Wait until this request may begin."""
+    async def _turn(self, texts: int, pace: Pace, is_question: bool) -> None:
+        """Wait until this request may begin; `Refusal` when that is too long for a question."""
         # The moment may be put off meanwhile, by an answer to somebody else.
-        while (wait_s := self._next_at - time.monotonic()) > 0:  # noqa: ASYNC110
+        while (wait_s := self._wait_s(is_question)) > 0:
+            if is_question and wait_s > pace.longest_pause_s:
+                raise Refusal(429, f"it asks everybody to wait for {wait_s:.0f} s")
             await asyncio.sleep(wait_s)
         rates = ((self.pace.requests_per_second, 1), (self.pace.texts_per_second, texts))
         self._next_at = max(self._next_at, time.monotonic()) + max(n / rate if rate else 0.0 for rate, n in rates)
+
+    def _wait_s(self, is_question: bool) -> float:
+        until = self._asked_to_wait_until if is_question else max(self._asked_to_wait_until, self._next_at)
+        return until - time.monotonic()
 
     async def _once(self, url: str, body: bytes, sign: Sign, timeout_s: float) -> tuple[Mapping[str, str], bytes]:
         if self._http is None:

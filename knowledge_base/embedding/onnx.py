@@ -19,6 +19,7 @@ from knowledge_base.embedding.weights import Weights, find_weights
 from knowledge_base.errors import EmbeddingFailed
 
 EXTRA = "KB_EMBEDDING=onnx needs two packages: pip install 'outcrop[onnx]'"
+TEXTS = 64  # a run
 TOKENS = 512  # a window, unless the tokenizer says less
 BATCH_TOKENS = 8192  # padded; more costs memory and is not faster on a CPU
 # Where the first token's vector stands for the text; elsewhere it is the mean over all tokens.
@@ -40,8 +41,9 @@ class OnnxEmbedder:
         self._source, self._sha256, self._folder = model, sha256, data_dir / "models"
         self._threads = threads or min(os.cpu_count() or 1, 4)
         self._loaded: _Loaded | None = None
-        # One run at a time: it has all the threads there are.
-        self._running = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        # One run of documents at a time, which has all the threads there are; and one of a question beside it.
+        self._documents, self._questions = asyncio.Lock(), asyncio.Lock()
 
     @property
     def model(self) -> EmbeddingModel:
@@ -57,12 +59,19 @@ class OnnxEmbedder:
     async def documents(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder`."""
         loaded = await self._ready()
-        return await self._run(loaded, [loaded.prefixes.document + text for text in texts])
+        done = np.zeros((len(texts), loaded.model.dimension), dtype=np.float32)
+        for start in range(0, len(texts), TEXTS):
+            part = [loaded.prefixes.document + text for text in texts[start : start + TEXTS]]
+            async with self._documents:
+                done[start : start + len(part)] = await asyncio.to_thread(loaded.embed, part)
+        return done
 
     async def query(self, text: str) -> NDArray[np.float32]:
         """See `Embedder`."""
         loaded = await self._ready()
-        vector: NDArray[np.float32] = (await self._run(loaded, [loaded.prefixes.query + text]))[0]
+        async with self._questions:
+            vectors = await asyncio.to_thread(loaded.embed, [loaded.prefixes.query + text])
+        vector: NDArray[np.float32] = vectors[0]
         return vector
 
     async def close(self) -> None:
@@ -70,20 +79,11 @@ class OnnxEmbedder:
         self._loaded = None
 
     async def _ready(self) -> _Loaded:
-        async with self._running:
+        async with self._opening:
             if self._loaded is None:
                 weights = await find_weights(self._source, self._sha256, self._folder)
                 self._loaded = await asyncio.to_thread(_load, weights, prefixes_of(self._source), self._threads)
             return self._loaded
-
-    async def _run(self, loaded: _Loaded, texts: Sequence[str]) -> Vectors:
-        done = np.zeros((len(texts), loaded.model.dimension), dtype=np.float32)
-        # In slices, so that a question has to wait for one slice and not for a load.
-        for start in range(0, len(texts), 64):
-            async with self._running:
-                part = await asyncio.to_thread(loaded.embed, texts[start : start + 64])
-            done[start : start + len(part)] = part
-        return done
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,6 +306,19 @@ async def test_rate_is_held(lane: Lane) -> None:
     assert time.monotonic() - began >= 0.08
 
 
+async def test_question_waits_neither_for_a_load_nor_for_its_rate(lane: Lane) -> None:
+    """It has a turn of its own, and is told when the server wants to be left alone."""
+    slow = openai(lane, pace=Pace(concurrent=1, texts_per_second=0.1, tries=3))
+    await slow.documents(["a"] * 64)
+    assert (await slow.query("roof")).shape == (8,)
+    await lane.script_vectors(Vectors(status=429, headers={"retry-after": "50"}), Vectors())
+    busy = openai(lane, pace=Pace(tries=1))
+    with pytest.raises(EmbeddingFailed, match="is throttling"):
+        await busy.documents(["a"])
+    with pytest.raises(EmbeddingFailed, match=r"is throttling.*wait for \d+ s"):
+        await busy.query("roof")
+
+
 async def test_failed_batch_ends_the_others(lane: Lane) -> None:
     """One error comes out, not a group, and nothing goes on behind it."""
     await lane.script_vectors(Vectors(delay_s=0.05), Vectors(status=400, error="no"), Vectors(delay_s=0.05))
