@@ -24,7 +24,11 @@ SEARCHED_QUERY = 2_000  # characters of it that are looked for: its beginning
 MAX_K = 100
 DEPTH = 50  # chunks that each leg proposes at least
 # What a passage has to score unless the caller says otherwise.
-FLOOR = {"hybrid": 0.12, "lexical": 0.15, "vector": 0.15}
+FLOOR = {"hybrid": 0.1, "lexical": 0.1, "vector": 0.1}
+# Unless the caller says otherwise, a question has no answer here when the share of it that its best chunk holds and the
+# cosine of that chunk come to less than this: little of one is made up for by much of the other. Half of it is enough
+# where there are words alone.
+EVIDENCE = 0.5
 
 
 class Reranker(Protocol):
@@ -44,6 +48,7 @@ class _Search:
     k: int
     where: Filter | None
     floor: float
+    judged: bool  # whether the best has to look like an answer, and not only to score
     timings: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -73,7 +78,10 @@ class Retriever:
         where: Filter | None = None,
         min_score: float | None = None,
     ) -> SearchResult:
-        """At most k passages that score `min_score` or more (None: the floor of the mode; 0: all there are).
+        """At most k passages that score `min_score` or more.
+
+        None: a low floor, and of mode `hybrid` nothing at all when the best holds little of the question and is not
+        near to it; 0: whatever there is.
 
         Of a question longer than `SEARCHED_QUERY` characters the beginning is looked for. A hybrid search goes on with
         words alone, and says so, when the embedding model does not answer.
@@ -84,10 +92,11 @@ class Retriever:
             StoreUnreachable: the store does not answer.
         """
         _check(query, k, mode, min_score)
-        search = _Search(query, mode, k, where, FLOOR[mode] if min_score is None else min_score)
+        floor, judged = FLOOR[mode] if min_score is None else min_score, min_score is None and mode == "hybrid"
+        search = _Search(query, mode, k, where, floor, judged)
         async with search.timed("total"):
             if not query.strip():
-                result = await self._nothing(search, "empty_query", Ranking(*_EMPTY))
+                result = await self._nothing(search, "empty_query", fuse(None, None))
             else:
                 result = await self._found(search)
         return replace(result, timings=search.timings)
@@ -99,6 +108,12 @@ class Retriever:
             search.remarks.append(f"Of the question the first {SEARCHED_QUERY} characters were looked for.")
         ranking = await self._legs(search, text)
         good = ranking.first(int((ranking.scores >= search.floor).sum()))
+        if search.judged and len(good.chunks):
+            held, near = _evidence(ranking)
+            if held + near < (EVIDENCE / 2 if np.isnan(ranking.cosines).all() else EVIDENCE):
+                good = good.first(0)
+                told = f"holds {held:.0%} of the question's words by weight, at cosine {near:.2f}"
+                search.remarks.append(f"The best of {len(ranking.chunks)} {told}.")
         if not len(good.chunks):
             reason: Reason = "below_threshold" if len(ranking.chunks) else "no_match"
             return await self._nothing(search, reason, ranking)
@@ -195,7 +210,7 @@ class Retriever:
             elif search.where is not None and not await self._store.documents(limit=1, where=search.where):
                 reason = "filtered_out"
         told = EXPLANATIONS[reason]
-        if reason == "below_threshold" and len(ranking.scores):
+        if reason == "below_threshold" and len(ranking.scores) and ranking.scores[0] < search.floor:
             told = f"{told}: the best of {len(ranking.chunks)} scored {ranking.scores[0]:.2f}, below {search.floor:.2f}"
         told = " ".join([f"{told}.", *search.remarks])
         return SearchResult(search.query, search.mode, (), reason, told, len(ranking.chunks))
@@ -208,8 +223,12 @@ EXPLANATIONS: dict[Reason, str] = {
     "no_match": "No document has anything in common with the question",
     "below_threshold": "No passage fits the question well enough",
 }
-_EMPTY = (np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+
+
+def _evidence(ranking: Ranking) -> tuple[float, float]:
+    """Of the best chunk: the share of the question that it holds, and its cosine. 0 where that leg did not find it."""
+    return float(np.nan_to_num(ranking.coverage[0])), float(np.nan_to_num(ranking.cosines[0]))
 
 
 def _legs(words: float, cosine: float) -> dict[str, float]:
