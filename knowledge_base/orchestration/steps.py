@@ -55,7 +55,8 @@ class Steps:
             case "list":
                 page = event.get("page") or {}
                 done = folded([page.get("tally", {}), *event.get("results", ())])
-                return {**await self.list_page(run, page.get("after", 0)), "tally": done}
+                # With the run, so that this may be all of the next state: two pages at once could be too much for one.
+                return {"run": run.as_json(), **await self.list_page(run, page.get("after", 0)), "tally": done}
             case "load":
                 return tally([await self.load(run, [read_found(each) for each in event.get("documents", ())])])
             case "prune":

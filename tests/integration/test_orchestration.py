@@ -226,6 +226,26 @@ async def test_steps_as_a_state_machine(
     assert {"alive-1.md", "alive-2.md"} <= set(await holds(environment))
 
 
+async def test_what_steps_hand_on_stays_small(environment: dict[str, str], tmp_path: Path) -> None:
+    """A state holds 256 KiB: also with long names, and something to say of every document."""
+    for n in range(250):
+        (tmp_path / f"{n:03}{'ü' * 110}.md").write_bytes(b"\x00\xff" * 20)
+    sizes: list[int] = []
+    page: dict[str, Any] = {}
+    results: list[dict[str, Any]] = []
+    async with steps_over(environment) as steps:
+        while page.get("more", True):
+            told = {"step": "list", "run": {"source": str(tmp_path)}, "page": page, "results": results}
+            page = await steps.carry_out(told)
+            load = {"step": "load", "run": page["run"]}
+            results = [await steps.carry_out({**load, "documents": batch}) for batch in page["batches"]]
+            sizes.append(len(json.dumps({"page": page, "results": results}, ensure_ascii=False).encode()))
+    assert page["tally"]["counts"]["refused"] == 250
+    assert len(page["tally"]["problems"]) == 50
+    assert len(sizes) > 2
+    assert max(sizes) < 200_000
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
