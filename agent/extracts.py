@@ -19,7 +19,7 @@ LONGEST = 420  # characters of a sentence that is quoted
 BESIDE, ELSEWHERE = 0.45, 0.85
 # What a word of the heading above a sentence counts, what the first sentences of a passage count by themselves, and how
 # much less a sentence counts with each place down the list: whoever found the passages knew more than words.
-HEADING, OPENING, PLACE = 0.35, (0.5, 0.25), 0.9
+HEADING, OPENING, PLACE, STEEP = 0.35, (0.5, 0.25), 0.9, 3
 
 _END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(]?[^\W_a-z])|[。！？]|\n{2,}")
 _ITEM = re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+")
@@ -49,7 +49,14 @@ class Extract:
     text: str
 
 
-def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings: Sequence[str] = ()) -> list[Extract]:
+def extract(
+    question: str,
+    passages: Sequence[str],
+    *,
+    limit: int = 3,
+    headings: Sequence[str] = (),
+    scores: Sequence[float] = (),
+) -> list[Extract]:
     """The sentences that answer best, in the order of the passages and of their text; [] when none fits.
 
     Args:
@@ -57,6 +64,7 @@ def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings:
         passages: The best one first.
         limit: At most so many sentences.
         headings: Of each passage, where it stands in its document.
+        scores: Of each passage, how well it fits; without them each place down the list counts for less.
     """
     asked = set(words(question))
     if not asked or not passages:
@@ -71,7 +79,7 @@ def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings:
     rarity = _rarity(held)
     fits = {source for (source, _, _), own in zip(places, held, strict=True) if asked & (own | tops[source])}
     weights = [
-        _weight(asked, own, tops[source], rarity, at) / (1 + PLACE * source) if source in fits else 0.0
+        _weight(asked, own, tops[source], rarity, at) * _trust(source, scores) if source in fits else 0.0
         for (source, at, _), own in zip(places, held, strict=True)
     ]
     best = max(weights, default=0.0)
@@ -84,6 +92,13 @@ def extract(question: str, passages: Sequence[str], *, limit: int = 3, headings:
         # One sentence seldom says all of it: the next one of the same passage goes with it, or the one before.
         chosen += [n for n in (first + 1, first - 1) if 0 <= n < len(places) and places[n][0] == places[first][0]][:1]
     return [Extract(places[n][0] + 1, places[n][2]) for n in sorted(chosen)]
+
+
+def _trust(source: int, scores: Sequence[float]) -> float:
+    """How much the words of a passage count beside those of the best one."""
+    if source < len(scores) and scores[0] > 0:
+        return float((max(scores[source], 0.0) / scores[0]) ** STEEP)
+    return 1 / (1 + PLACE * source)
 
 
 def _stands_beside(same: bool, weight: float, best: float) -> bool:

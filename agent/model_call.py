@@ -277,7 +277,10 @@ def _grounds(turn: Turn, step: Step) -> list[Ground]:
         return theirs(step.cited, turn.text, step.begins)
     if step.marks is None or not turn.passages:
         return []
-    return step.marks.grounds(turn.text, step.begins) or evidence(turn.passages, turn.text, step.begins)
+    marked = step.marks.grounds(turn.text, step.begins)
+    if marked or not turn.provider.capabilities.reads_prose:
+        return marked
+    return evidence(turn.passages, turn.text, step.begins)
 
 
 def _request(turn: Turn) -> ModelRequest:

@@ -6,17 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from agent.dates import parse_time
+from agent.extracts import words
 from agent.passages import PART
 from agent.planner.frame import Frame, Shown, Wish
 from agent.planner.knowledge import Knowledge
 from agent.planner.memory import Memory
 from agent.planner.outcome import Answered, Fragment, Needs
-from agent.planner.quoting import quoted
+from agent.planner.quoting import HOLDS, quoted
 from agent.providers.base import ModelRequest
 from agent.transcript import JsonObject, ToolMessage, UserMessage
 from tools.contract import Location
 
 QUERY_CHARS = 1_000
+# A question of fewer words that tell anything ("how does that work?") is about what was said around it.
+TELLING_WORDS = 2
 
 
 class Desk:
@@ -29,8 +32,8 @@ class Desk:
         self.memory = memory
         self.today = request.facts.now.date()
         self.tools = {t.name: t for t in request.tools}
-        said = [m.text for m in reversed(request.messages) if isinstance(m, UserMessage)]
-        self._answers = knowledge.answers[id(knowledge.definition.wording_for(said))]
+        self._said = [m.text for m in reversed(request.messages) if isinstance(m, UserMessage)]
+        self._answers = knowledge.answers[id(knowledge.definition.wording_for(self._said))]
 
     def attempt(self, tool: str, args: JsonObject) -> ToolMessage:
         message = self.memory.recall(tool, args)
@@ -90,12 +93,19 @@ class Desk:
         """The tool that searches documents, where there is one."""
         return next((name for name, spec in self.tools.items() if spec.part == PART), None)
 
-    def quote(self, question: str, limit: int = 3) -> str:
+    def whole_question(self, part: str) -> str:
+        """A part of the message; with the rest of it, or what was asked before, where it says too little by itself."""
+        if len(set(words(part))) >= TELLING_WORDS:
+            return part
+        whole = self._said[0] if self._said else part
+        return whole if len(set(words(whole))) >= TELLING_WORDS else " ".join((*self._said[1:2], whole))
+
+    def quote(self, question: str, limit: int = 3, holds: float = HOLDS) -> str:
         """The sentences of documents that answer, each with the number of its passage; "" when nothing does."""
         query = self._k.as_written(question)[:QUERY_CHARS]
         if self.searches is None or not query:
             return ""
-        return quoted(query, self.attempt(self.searches, {"query": query}).result, limit)
+        return quoted(query, self.attempt(self.searches, {"query": query}).result, limit, holds)
 
     def render(self, name: str, **facts: Any) -> str:
         """An answer of the definition, with the sentences of documents that it rests on."""

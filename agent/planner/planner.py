@@ -25,6 +25,8 @@ from agent.transcript import AssistantMessage, JsonObject, Message, ToolCall, To
 
 PROVIDER = "offline"
 _EARLIER_RESULTS = 24
+# What no intent was made of is answered from documents only where a passage holds so much of its words.
+MOST_HELD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,10 @@ class _Step:
         """Report what the runtime did or dropped; returns the text that is left to act on."""
         verdict = self._facts.verdict
         for message in self._turn.by_runtime:
-            self._fragments.append(self._outcome(message))
+            try:
+                self._fragments.append(self._outcome(message))
+            except Needs as need:
+                self._needs[need.tool, canonical(need.arguments)] = need.arguments
         if self._turn.by_runtime:
             self._frame = replace(self._frame, wish=None, asked=None, shown=None)
         if verdict is None:
@@ -237,7 +242,7 @@ class _Step:
         if len(unclear) != 1 or len(wishes) > 1 or not self._k.patterns["may_ask"].search(unclear[0].raw):
             return wishes
         try:
-            quote = self._desk.quote(unclear[0].raw)
+            quote = self._desk.quote(unclear[0].raw, holds=MOST_HELD)
         except Needs as need:
             self._needs[need.tool, canonical(need.arguments)] = need.arguments
             return []
@@ -295,7 +300,7 @@ class _Step:
         asks = self._k.intents[wish.intent].tell.get("documents")
         if not asks or not re.search(asks, self._k.lexicon.mend(wish.raw)):
             return ""
-        return self._desk.quote(wish.raw, limit=2)
+        return self._desk.quote(self._desk.whole_question(wish.raw), limit=2)
 
     def _add(self, fragment: Fragment) -> None:
         if fragment.text or fragment.wish:

@@ -75,7 +75,7 @@ class Pursuit:
 
     def _from_documents(self, wish: Wish) -> Fragment:
         """What documents say to the question; honestly nothing when they are silent, or cannot be asked."""
-        if quote := self._desk.quote(wish.raw):
+        if quote := self._desk.quote(self._desk.whole_question(wish.raw)):
             return Fragment(self._desk.render("from_documents", quote=quote), answered=wish.intent)
         return Fragment(self._desk.render("no_document"))
 

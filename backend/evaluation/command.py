@@ -28,6 +28,7 @@ from backend.evaluation.simulator_admin import JsonObject, SimulatorError
 from backend.evaluation.stack import Patience, Stores, stack, subject, throwaway_stores
 from backend.settings import Settings, SettingsError, load_settings
 
+_DOC_ID = re.compile(r"^doc_id: *(\S+) *$", re.MULTILINE)
 DOCUMENTS = Path(__file__).parents[2] / "knowledge_base" / "content"
 EXIT_FAILED, EXIT_UNUSABLE = 1, 2
 NO_KEY_NEEDED = {"llm_api_key": STAND_IN}
@@ -294,7 +295,8 @@ def _longest_first(tasks: Sequence[Task]) -> list[Task]:
 
 def knowledge() -> Knowledge:
     """Documents that replies may cite, by id, and what the agent is told."""
-    documents = {path.stem: path.read_text("utf-8") for path in sorted(DOCUMENTS.glob("**/*.md"))}
+    texts = [(path, path.read_text("utf-8")) for path in sorted(DOCUMENTS.glob("**/*.md"))]
+    documents = {named[1] if (named := _DOC_ID.search(text)) else path.stem: text for path, text in texts}
     return Knowledge(documents, (load_definition().file.instructions,))
 
 
