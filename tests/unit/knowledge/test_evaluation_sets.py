@@ -17,6 +17,9 @@ from knowledge_base.evaluation.sets import (
 )
 
 
+HERE = Path(__file__).parent
+
+
 def written(path: Path, *rows: object) -> Path:
     """A file with a line for each: text as it is, everything else as JSON."""
     lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
@@ -36,6 +39,15 @@ def test_the_shipped_set_asks_three_questions_of_each_document_and_five_of_none(
     assert len({each.text for each in found.questions}) == 77
     assert found.notes == ()
     assert SHIPPED.is_relative_to(Path(__file__).parents[3] / "knowledge_base")
+
+
+@pytest.mark.parametrize("name", ["further", "unseen"])
+def test_there_are_more_questions_than_those_that_are_shipped(name: str) -> None:
+    """Two to each document and five to none; the documents were reworded for `further`, never for `unseen`."""
+    questions, notes = read_questions(HERE / name / "queries.jsonl", HERE / name / "qrels.jsonl")
+    best = Counter(doc_id for each in questions for doc_id, grade in each.grades.items() if grade == 2)
+    assert (len(best), set(best.values()), len(questions), notes) == (24, {2}, 53, ())
+    assert not {each.text for each in questions} & {each.text for each in shipped().questions}
 
 
 def test_a_folder_is_read_as_beir_has_them(tmp_path: Path) -> None:
