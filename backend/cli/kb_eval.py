@@ -54,7 +54,7 @@ def evaluate(
     mode: Annotated[
         list[str] | None, typer.Option(metavar="MODE", help="Only lexical, vector or hybrid; may be given twice.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Passages that a search is asked for.")] = 30,
+    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Passages that a search is asked for.")] = 20,
     min_score: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Leave out passages below this; otherwise as searches do.")
     ] = None,

@@ -16,7 +16,6 @@ from knowledge_base.evaluation.sets import (
     shipped,
 )
 
-
 HERE = Path(__file__).parent
 
 
