@@ -14,7 +14,7 @@ from tests.integration.running_server import serving, settings
 OPS = {"x-demo-identity": "ops"}
 WINDOWS = "# Windows\n\nA window visit takes 4 hours. Keep three feet clear on both sides of each window.\n"
 FENCES = "# Fences\n\nA fence visit takes 6 hours. The property line has to be known before.\n"
-PETS = "# Pets\n\nPets have to be secured during every visit, and gate codes belong in a note.\n"
+PETS = "# Pets\n\nDogs, cats and other pets have to be secured during every visit.\n"
 STAFF = "# Margins\n\nA window visit costs the office 80 dollars of margin, which no customer may know.\n"
 DOCUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "guides/windows.md": (WINDOWS, {"audience": ["residential"], "year": 2026, "topic": "duration"}),

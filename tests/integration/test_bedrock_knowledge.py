@@ -14,14 +14,16 @@ import httpx
 import pytest
 import yaml
 from botocore.config import Config
+from botocore.eventstream import EventStreamBuffer
 from botocore.exceptions import ClientError, EventStreamError
 
+from backend.api import bedrock_knowledge
 from tests.doubles.model_service import ModelService, Reply
 from tests.integration.knowledge_service import DOCUMENTS, OPS, knowing
 
 T = TypeVar("T")
 ARN = "arn:aws:bedrock:eu-west-1:123456789012:knowledge-base/{}"
-QUESTION = "How long does a window visit take?"
+QUESTION = "A window visit takes 4 hours?"
 READABLE = set(DOCUMENTS) - {"staff/margins.md"}
 
 
@@ -232,12 +234,18 @@ async def test_a_model_answers_and_code_says_what_it_rests_on(
         assert 'provider="large"' in (await client.get("/metrics")).text
 
 
-async def test_a_stream_is_bedrocks(database_url: str, redis_url: str, tmp_path: Path, models: ModelService) -> None:
-    """Text as it comes, citations after their text; errors before it have a status, later ones are its last event."""
+async def test_a_stream_is_bedrocks(
+    database_url: str, redis_url: str, tmp_path: Path, models: ModelService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text as it comes, citations after their text; errors before it have a status, later ones are its last event.
+
+    While a model is silent something is sent that clients leave aside; who leaves ends the model call.
+    """
     words = ("Windows take 4 ", "hours [", "1]. ", "Free.")
     broken = Reply(words, delay_between_s=0.05, fault_in_stream=2)
     hanging, busy = Reply(words, hang_after=2), Reply(status=429)
-    lane = await models.lane(Reply(words), broken, busy, busy, hanging)
+    slow = Reply("Slowly [1].", delay_first_s=0.4)
+    lane = await models.lane(Reply(words), broken, busy, busy, slow, hanging)
     async with modelled(database_url, redis_url, tmp_path, lane.url("openai")) as client:
         base, runtime = await base_id(client), aws(client)
         stream = await call(runtime.retrieve_and_generate_stream, **asking(base, model="large"))
@@ -254,6 +262,13 @@ async def test_a_stream_is_bedrocks(database_url: str, redis_url: str, tmp_path:
         assert text.startswith("Windows take")
         assert failure == "badGatewayException"
         await refused(runtime.retrieve_and_generate_stream, "ThrottlingException", **asking(base, model="large"))
+
+        monkeypatch.setattr(bedrock_knowledge, "HEARTBEAT_S", 0.05)
+        patient = await client.post("/retrieveAndGenerateStream", json=asking(base, model="large"))
+        assert patient.content.count(b"ping") >= 3
+        buffer = EventStreamBuffer()
+        buffer.add_data(patient.content)
+        assert [each.headers[":event-type"] for each in buffer][-2:] == ["output", "citation"]
 
         before = await lane.open_streams()
         url, body = "/retrieveAndGenerateStream", asking(base, model="large")

@@ -28,7 +28,7 @@ async def test_a_search_finds_what_is_for_its_caller(database_url: str, redis_ur
     async with knowing(database_url, redis_url) as client:
 
         async def search(who: str = "c1", **more: Any) -> dict[str, Any]:
-            body = {"query": "How long does a window visit take?", **more}
+            body = {"query": "A window visit takes 4 hours?", **more}
             answer = await client.post(SEARCH, json=body, headers={"x-demo-identity": who})
             assert answer.status_code == 200, answer.text
             found: dict[str, Any] = answer.json()
