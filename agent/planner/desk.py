@@ -18,8 +18,6 @@ from agent.transcript import JsonObject, ToolMessage, UserMessage
 from tools.contract import Location
 
 QUERY_CHARS = 1_000
-# A question of fewer words that tell anything ("how does that work?") is about what was said around it.
-TELLING_WORDS = 2
 
 
 class Desk:
@@ -94,11 +92,11 @@ class Desk:
         return next((name for name, spec in self.tools.items() if spec.part == PART), None)
 
     def whole_question(self, part: str) -> str:
-        """A part of the message; with the rest of it, or what was asked before, where it says too little by itself."""
-        if len(set(words(part))) >= TELLING_WORDS:
-            return part
-        whole = self._said[0] if self._said else part
-        return whole if len(set(words(whole))) >= TELLING_WORDS else " ".join((*self._said[1:2], whole))
+        """A part of the message; the whole, or with what was asked before, where it tells nothing by itself."""
+        if elliptic := self._k.patterns["elliptic"].match(part):
+            return " ".join((*self._said[1:2], part[elliptic.end() :]))
+        whole = part if words(part) or not self._said else self._said[0]
+        return whole if words(whole) else " ".join((*self._said[1:2], whole))
 
     def quote(self, question: str, limit: int = 3, holds: float = HOLDS) -> str:
         """The sentences of documents that answer, each with the number of its passage; "" when nothing does."""
