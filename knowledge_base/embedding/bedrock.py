@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from knowledge_base.aws import Aws, AwsUnusable
 from knowledge_base.embedding.base import EmbeddingModel, Vectors
 from knowledge_base.embedding.batches import embed_in_batches
-from knowledge_base.embedding.calls import Pace, Refusal, Service
+from knowledge_base.embedding.calls import BUSY, Pace, Refusal, Service
 from knowledge_base.embedding.vectors import stacked, unit_vectors
 from knowledge_base.errors import EmbeddingFailed, TextTooLong
 
@@ -181,6 +181,8 @@ class BedrockEmbedder:
                 f"AWS does not let these credentials use {self._id} ({words}); allow bedrock:InvokeModel on it, and "
                 "see that the account has access to the model"
             )
+        if refusal.status in BUSY:
+            return EmbeddingFailed(f"{self._where} fails, {refusal.tries} times in a row ({words}); try later")
         if refusal.status == 400 and ("too many input tokens" in lowered or "maxlength" in lowered):
             return TextTooLong(
                 f"{self._id} finds a text too long ({words}); the longest has {longest} characters: lower "

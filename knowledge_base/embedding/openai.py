@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from knowledge_base.embedding.base import EmbeddingModel, Vectors
 from knowledge_base.embedding.batches import embed_in_batches
-from knowledge_base.embedding.calls import Pace, Refusal, Service, shown
+from knowledge_base.embedding.calls import BUSY, Pace, Refusal, Service, shown
 from knowledge_base.embedding.prefixes import prefixes_of
 from knowledge_base.embedding.vectors import stacked, unit_vectors
 from knowledge_base.errors import EmbeddingFailed, TextTooLong
@@ -148,6 +148,8 @@ class OpenAIEmbedder:
             return EmbeddingFailed(f"{self._where} says that the account's quota is used up; see its billing")
         if status == 429:
             return EmbeddingFailed(f"{self._where} is throttling, {refusal.tries} times in a row ({words}); try later")
+        if status in BUSY:
+            return EmbeddingFailed(f"{self._where} fails, {refusal.tries} times in a row ({words}); see its log")
         if status in (400, 413, 422) and _is(refusal, _TOO_LONG):
             longest = max(map(len, texts))
             return TextTooLong(

@@ -175,7 +175,7 @@ async def test_passing_fault_is_tried_again(lane: Lane, fault: Vectors) -> None:
 @pytest.mark.parametrize(
     ("answer", "words", "tries"),
     [
-        (Vectors(status=500), "refuses (500", 3),
+        (Vectors(status=500), "fails, 3 times in a row (500", 3),
         (Vectors(status=429), "throttling, 3 times", 3),
         (Vectors(status=429, headers={"retry-after": "3600"}), "throttling, 1 times", 1),
         (Vectors(status=429, error={"message": "no money", "code": "insufficient_quota"}), "quota is used up", 1),
@@ -392,6 +392,7 @@ async def test_bedrock_faults_are_told(lane: Lane, no_credentials: None) -> None
     assert (await embedder.documents(["roof"])).shape == (1, 1024)
     for answer, words in (
         (Vectors(status=429), "is throttling"),
+        (Vectors(status=500), "fails, 3 times in a row"),
         (Vectors(status=403, error="not authorized"), "allow bedrock:InvokeModel on it"),
         (Vectors(status=400, error="The provided model identifier is invalid."), "see KB_EMBEDDING_MODEL"),
         (Vectors(raw='{"embedding": {}}'), "no equally long lists"),
