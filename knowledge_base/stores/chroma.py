@@ -136,7 +136,7 @@ class ChromaVectors:
 
     async def _ask(self, pool: Pool, vector: NDArray[np.float32], k: int, where: Filter | None, chunks: int) -> Found:
         """The nearest of Chroma's that are there and fit; it is asked for more until they are k or all."""
-        wanted = k + 20 if where is None else 4 * k + 20
+        wanted = k + 20 if where is None else 8 * k + 100
         while True:
             async with self._collection() as collection:
                 answer = await collection.query(

@@ -167,7 +167,8 @@ class PgVectors:
         self, connection: Connection, query: list[float], k: int, where: Filter | None
     ) -> list[asyncpg.Record]:
         """Nearly always the nearest; fewer than k when the graph was left behind by what fits."""
-        wanted = k + 50  # "relaxed" order: the last of k may come a little later
+        # In "relaxed" order the last of k may come later than others, all the more where near ones do not fit.
+        wanted, width = (k + 50, 150) if where is None else (4 * k + 100, 500)
         values: list[Any] = [query, wanted]
         sql = (
             f"SELECT v.number, -(v.embedding <#> {self._query}) AS cosine FROM {self._table} v "
@@ -175,7 +176,7 @@ class PgVectors:
         )
         async with connection.transaction(readonly=True):
             await connection.execute(
-                f"SET LOCAL hnsw.ef_search = {min(max(150, 2 * k), 1000):d}; "
+                f"SET LOCAL hnsw.ef_search = {min(max(width, 2 * k), 1000):d}; "
                 "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.max_scan_tuples = 40000; "
                 "SET LOCAL enable_seqscan = off"
             )
