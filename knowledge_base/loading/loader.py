@@ -46,7 +46,7 @@ STORED_AT_ONCE = 2  # batches: one is prepared while another is written
 # So many changed documents are worth leaving the vector index to the end.
 BULK_DOCUMENTS = 300
 MAX_PROBLEMS = 1000
-DELETED_AT_ONCE = 500
+ROWS_AT_ONCE = 500  # deletions, or new stamps
 # Failures in a row, each of a document by itself, that are no longer taken for the document's fault.
 IN_A_ROW = 3
 
@@ -173,7 +173,7 @@ class _Run:
     ) -> None:
         while each := await found.get():
             known = self._register.known(each)
-            if known and known.stamp and known.stamp == each.stamp and not self._full:
+            if known and not self._full and each.stamp and (known.uri, known.stamp) == (each.uri, each.stamp):
                 await steps.put(Same(each, known, each.stamp))
                 continue
             # Taken here, in turn: a document never waits for one behind it.
@@ -214,7 +214,7 @@ class _Run:
             if _is_full(batch):
                 await drafts.put(batch)
                 batch = []
-            if len(stamps) >= DELETED_AT_ONCE:
+            if len(stamps) >= ROWS_AT_ONCE:
                 await self._store.restamp(stamps)
                 stamps = []
         if batch:
@@ -365,8 +365,8 @@ class _Run:
 
     async def _delete_gone(self, percent: float) -> None:
         gone = self._register.gone(percent, listed=self._counts.found)
-        for begin in range(0, len(gone), DELETED_AT_ONCE):
-            self._counts.deleted += await self._store.delete(gone[begin : begin + DELETED_AT_ONCE])
+        for begin in range(0, len(gone), ROWS_AT_ONCE):
+            self._counts.deleted += await self._store.delete(gone[begin : begin + ROWS_AT_ONCE])
             self._on_progress(self._report)
 
 

@@ -201,7 +201,11 @@ async def test_a_file_that_names_its_id_may_move(base: KnowledgeBase, tmp_path: 
     write(tmp_path, old="---\ndoc_id: policy\n---\ntext")
     await sync(base, tmp_path)
     (tmp_path / "old.md").rename(tmp_path / "new.md")
-    assert counted(await sync(base, tmp_path)) == {"unchanged": 1}
+    await settled(tmp_path)
+    for reads in (["new.md"], []):
+        moved = Watched(Folder(tmp_path, max_bytes=LIMITS.max_bytes))
+        assert (counted(await sync(base, moved)), moved.read_) == ({"unchanged": 1}, reads)
+    assert (await base.store.document("policy")).uri == (tmp_path / "new.md").as_uri()
     write(tmp_path, new="---\ndoc_id: other\n---\ntext")
     assert counted(await sync(base, tmp_path)) == {"new": 1, "deleted": 1}
     assert {each.doc_id for each in (await known(base)).values() if each.state == "live"} == {"other"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from backend.settings import load_settings
 from knowledge_base.documents import Found
 from knowledge_base.errors import InvalidRequest, Refused, TooManyDeletions
 from knowledge_base.loading.budget import Budget
+from knowledge_base.loading.command import Request
 from knowledge_base.loading.environment import Environment, read_environment
 from knowledge_base.loading.orders import Order, SourcePolicy, read_order
 from knowledge_base.loading.register import Register
@@ -167,3 +169,27 @@ def test_a_wrong_key_is_named(given: dict[str, str], key: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_environment(given)
     assert refused.value.field == key
+
+
+async def test_a_command_line_means_one_source(tmp_path: Path) -> None:
+    """Known by its address at every run; the folder that the service fills its base from is the same for all."""
+    (tmp_path / "urls.txt").write_text("# ours\nhttps://a.example/x\n")
+    content = tmp_path / "content"
+    content.mkdir()
+    policy = SourcePolicy(1000, content)
+
+    def name(request: Request) -> str:
+        source = request.source(policy)
+        return source.name if source else ""
+
+    assert name(Request(str(tmp_path))) == tmp_path.as_uri()
+    assert name(Request(str(tmp_path), name="mine")) == "mine"
+    assert name(Request(str(content / ".." / "content"))) == "content"
+    assert name(Request("s3://bucket/docs/")) == "s3://bucket/docs"
+    assert name(Request(reindex=True)) == ""
+    pages = Request(urls=tmp_path / "urls.txt").source(policy)
+    assert pages is not None
+    assert pages.name == f"urls:{(tmp_path / 'urls.txt').as_uri()}"
+    assert [each.uri async for each in pages.list()] == ["https://a.example/x"]
+    with pytest.raises(InvalidRequest, match="one of the two"):
+        Request(str(tmp_path), tmp_path / "urls.txt").source(policy)
