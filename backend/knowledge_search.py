@@ -37,7 +37,12 @@ class KnowledgeSearchIn:
                 min_score=self.policy.min_score,
             )
         except NotFound as error:
-            return {"knowledge_base": self.policy.base, "passages": [], "reason": "empty_base", "explanation": str(error)}
+            return {
+                "knowledge_base": self.policy.base,
+                "passages": [],
+                "reason": "empty_base",
+                "explanation": str(error),
+            }
         except KnowledgeError as error:
             log.warning("knowledge_search_failed", code=error.code, reason=str(error)[:300])
             raise KnowledgeUnavailable("I can't look that up in our documents just now.") from error

@@ -159,7 +159,7 @@ async def serving() -> AsyncIterator[Site]:
 @contextmanager
 def s3_server() -> Iterator[str]:
     """moto's S3, in a thread of this process; its address."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
