@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -192,6 +193,10 @@ async def _measure(chosen: EvaluationSet, wanted: Wanted, settings: Settings) ->
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     notes = list(chosen.notes)
+    running = asyncio.current_task()
+    assert running is not None
+    # As Ctrl-C does: what was loaded is removed.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with (
         _database(settings) as url,
         knowledge_bases(settings, url) as bases,
