@@ -35,7 +35,7 @@ from backend.identity.demo import DemoIdentities
 from backend.identity.directory import Deployment, load_deployment
 from backend.identity.principal import Principal
 from backend.identity.upstream_token import UpstreamTokens
-from backend.knowledge import autoload, job_runner, knowledge_bases
+from backend.knowledge import autoload, job_runner, knowledge_bases, warming
 from backend.knowledge_search import KnowledgeSearchIn
 from backend.limits.gate import ProviderGate
 from backend.limits.purse import Spender, Treasury
@@ -201,6 +201,7 @@ async def parts(
         jobs.start()
         stack.push_async_callback(jobs.stop)
         await autoload(settings, bases, jobs)
+        await stack.enter_async_context(warming(settings, bases))
         yield Backend(
             service=service,
             db=db,

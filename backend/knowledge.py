@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 # A start waits so long for the documents; the shipped ones take less than a second.
 PATIENCE_S = 10.0
 LOOK_S = 0.05
+# Kinds of models that run here; others are asked over the network, where a question costs something.
+OURS = ("embedded", "onnx")
 
 
 def environment(settings: Settings, database_url: str) -> Environment:
@@ -58,3 +61,27 @@ async def autoload(settings: Settings, bases: KnowledgeBases, jobs: JobRunner) -
         log.info("knowledge_autoload_goes_on", seconds=PATIENCE_S)
     except KnowledgeError as error:
         log.warning("knowledge_autoload_failed", code=error.code, reason=str(error)[:300])
+
+
+@asynccontextmanager
+async def warming(settings: Settings, bases: KnowledgeBases) -> AsyncIterator[None]:
+    """Meanwhile a model that runs in this process loads its weights, which the first question need not wait for then.
+
+    Nobody waits for this, either: it is left alone when the block ends. KB_AUTOLOAD=0 leaves it out.
+    """
+    task = asyncio.create_task(_warm(settings, bases))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _warm(settings: Settings, bases: KnowledgeBases) -> None:
+    embedder = bases.embedder(settings.tenant)
+    if embedder is None or not settings.kb_autoload or settings.kb_embedding not in OURS:
+        return
+    try:
+        await embedder.query("ready")
+    except KnowledgeError as error:
+        log.warning("knowledge_model_failed", code=error.code, reason=str(error)[:300])

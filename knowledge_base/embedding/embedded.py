@@ -36,8 +36,10 @@ RARE = 1e-4  # pieces of a probability above this count less
 WIDTH = 512  # of the encoder's vectors
 TABLES = 17  # that the vocabulary is spread over, each with a scale of its own
 BRANCHES = ((2, 0), (3, 1), (5, 2))  # sizes of the encoder's windows, and where in them the piece itself stands
-TEXTS_AT_ONCE = 256
-PIECES_AT_ONCE = 2048
+TEXTS_AT_ONCE = 64  # in which new pieces are looked for
+# Bounds of what is held in between, whatever is embedded.
+NEW_AT_ONCE = 1024  # pieces, some 30 KB each on their way through the encoder
+PIECES_AT_ONCE = 8192  # of a text, 1.5 KB each while they are summed up
 
 Floats = NDArray[np.float32]
 
@@ -103,21 +105,19 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, or zeros."""
         pieces = [[each for each in self._pieces.ids(text) if each != UNKNOWN] for text in texts]
-        lengths = np.array([len(each) for each in pieces], dtype=np.int64)
-        flat = np.fromiter(chain.from_iterable(pieces), dtype=np.int64, count=int(lengths.sum()))
-        self._meet(np.unique(flat[~self._known[flat]]))
+        met = np.unique(np.fromiter(chain.from_iterable(pieces), dtype=np.int64))
+        self._meet(met[~self._known[met]])
         sums = np.zeros((len(texts), MODEL.dimension), dtype=np.float32)
-        some = lengths > 0
-        if some.any():
-            starts = np.concatenate([[0], np.cumsum(lengths[some])[:-1]])
-            sums[some] = np.add.reduceat(self._vectors[flat].astype(np.float32), starts, axis=0)
+        for total, of_text in zip(sums, pieces, strict=True):
+            for first in range(0, len(of_text), PIECES_AT_ONCE):
+                total += self._vectors[of_text[first : first + PIECES_AT_ONCE]].astype(np.float32).sum(axis=0)
         sizes = np.linalg.norm(sums, axis=1, keepdims=True)
         return np.asarray(sums / np.where(sizes > 0, sizes, 1.0), dtype=np.float32)
 
     def _meet(self, pieces: NDArray[np.int64]) -> None:
         """Encode pieces for the first time. Threads that do it at once write the same."""
-        for first in range(0, len(pieces), PIECES_AT_ONCE):
-            some = pieces[first : first + PIECES_AT_ONCE]
+        for first in range(0, len(pieces), NEW_AT_ONCE):
+            some = pieces[first : first + NEW_AT_ONCE]
             self._vectors[some] = (self._alone.encode(some) - self._center) @ self._projection * self._weights[some]
             self._known[some] = True
 
