@@ -12,6 +12,8 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge_base.lexical.function_words import importance, is_function_word
+
 K1 = 1.2  # how soon repetition of a word stops to count
 B = 0.75  # how much longer chunks are held back
 
@@ -48,7 +50,7 @@ class WordIndex:
         self._postings = {word: np.array(held, dtype=np.int64) for word, held in postings.items()}
 
     def scores(self, query: Sequence[str]) -> tuple[Numbers, Numbers]:
-        """Score and coverage of every chunk. A word that the query repeats counts once in both.
+        """Score and coverage of every chunk. A word that the query repeats counts once in both, by its importance.
 
         Coverage: the IDF of the query's words that the chunk holds, over that of all its words; a word that no chunk
         holds has the IDF of df = 0.
@@ -56,7 +58,7 @@ class WordIndex:
         scores, held, whole = np.zeros(self.size), np.zeros(self.size), 0.0
         for word in dict.fromkeys(query):
             posting = self._postings.get(word)
-            rarity = idf(self.size, 0 if posting is None else len(posting))
+            rarity = importance(word) * idf(self.size, 0 if posting is None else len(posting))
             whole += rarity
             if posting is None:
                 continue
@@ -64,3 +66,8 @@ class WordIndex:
             scores[chunks] += rarity * weight(counts, self._lengths[chunks], self._average)
             held[chunks] += rarity
         return scores, held / whole if whole else held
+
+    def known(self, query: Sequence[str]) -> float:
+        """Of the query's words that name something, the share that any chunk holds; 1 when there are none."""
+        naming = [word for word in dict.fromkeys(query) if not is_function_word(word)]
+        return sum(word in self._postings for word in naming) / len(naming) if naming else 1.0

@@ -23,7 +23,8 @@ COSINE = 1.5
 class Ranking:
     """Chunks by falling `scores`, in 0..1. The other figures are NaN where that leg did not find the chunk.
 
-    `words` is the part of the words in the score, `coverage` the share of the question that the chunk holds.
+    `words` is the part of the words in the score, `coverage` the share of the question that the chunk holds; `known` is
+    what `Hits` has by that name, 1 where words were not asked for.
     """
 
     chunks: NDArray[np.int64]
@@ -31,6 +32,7 @@ class Ranking:
     words: NDArray[np.float64]
     cosines: NDArray[np.float64]
     coverage: NDArray[np.float64]
+    known: float = 1.0
 
     def first(self, count: int) -> Ranking:
         """The best `count`."""
@@ -38,7 +40,7 @@ class Ranking:
 
     def _at(self, places: slice | NDArray[np.int64]) -> Ranking:
         words, cosines = self.words[places], self.cosines[places]
-        return Ranking(self.chunks[places], self.scores[places], words, cosines, self.coverage[places])
+        return Ranking(self.chunks[places], self.scores[places], words, cosines, self.coverage[places], self.known)
 
 
 def fuse(by_word: Hits | None, by_vector: Hits | None) -> Ranking:
@@ -58,7 +60,8 @@ def fuse(by_word: Hits | None, by_vector: Hits | None) -> Ranking:
         least = float(by_vector.scores.min()) if len(by_vector.scores) else 0.0
         scores = (np.nan_to_num(words) + COSINE * np.where(np.isnan(cosines), least, cosines)) / (1.0 + COSINE)
     scores = np.clip(scores, 0.0, 1.0)
-    ranking = Ranking(chunks, scores, words, cosines, _aligned(chunks, by_word, _coverage))
+    known = by_word.known if by_word is not None else 1.0
+    ranking = Ranking(chunks, scores, words, cosines, _aligned(chunks, by_word, _coverage), known)
     return ranking._at(np.lexsort((chunks, -scores)))
 
 

@@ -25,10 +25,11 @@ MAX_K = 100
 DEPTH = 50  # chunks that each leg proposes at least
 # What a passage has to score unless the caller says otherwise.
 FLOOR = {"hybrid": 0.1, "lexical": 0.1, "vector": 0.1}
-# Unless the caller says otherwise, a question has no answer here when the share of it that its best chunk holds and the
-# cosine of that chunk come to less than this: little of one is made up for by much of the other. Half of it is enough
-# where there are words alone.
-EVIDENCE = 0.5
+# Unless the caller says otherwise, a question has no answer here when all three hold: at most `KNOWN` of the words that
+# name something in it stand anywhere in the base, its best chunk holds at most `HELD` of it, and is at most as near as
+# `NEAR`. So nothing is refused whose words are known, or that one chunk holds half of, or means. Where there are words
+# alone, half of `HELD`.
+KNOWN, HELD, NEAR = 0.67, 0.48, 0.40
 
 
 class Reranker(Protocol):
@@ -80,8 +81,8 @@ class Retriever:
     ) -> SearchResult:
         """At most k passages that score `min_score` or more.
 
-        None: a low floor, and of mode `hybrid` nothing at all when the best holds little of the question and is not
-        near to it; 0: whatever there is.
+        None: a low floor, and of mode `hybrid` nothing at all when much of the question is unknown here and the best
+        holds little of it and is not near to it; 0: whatever there is.
 
         Of a question longer than `SEARCHED_QUERY` characters the beginning is looked for. A hybrid search goes on with
         words alone, and says so, when the embedding model does not answer.
@@ -108,12 +109,9 @@ class Retriever:
             search.remarks.append(f"Of the question the first {SEARCHED_QUERY} characters were looked for.")
         ranking = await self._legs(search, text)
         good = ranking.first(int((ranking.scores >= search.floor).sum()))
-        if search.judged and len(good.chunks):
-            held, near = _evidence(ranking)
-            if held + near < (EVIDENCE / 2 if np.isnan(ranking.cosines).all() else EVIDENCE):
-                good = good.first(0)
-                told = f"holds {held:.0%} of the question's words by weight, at cosine {near:.2f}"
-                search.remarks.append(f"The best of {len(ranking.chunks)} {told}.")
+        if search.judged and len(good.chunks) and not _may_answer(ranking):
+            good = good.first(0)
+            search.remarks.append(_lacking(ranking))
         if not len(good.chunks):
             reason: Reason = "below_threshold" if len(ranking.chunks) else "no_match"
             return await self._nothing(search, reason, ranking)
@@ -224,6 +222,19 @@ EXPLANATIONS: dict[Reason, str] = {
     "below_threshold": "No passage fits the question well enough",
 }
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+
+
+def _may_answer(ranking: Ranking) -> bool:
+    """Whether the best chunk looks like an answer, and does not just score better than others."""
+    held, near = _evidence(ranking)
+    most = HELD / 2 if np.isnan(ranking.cosines).all() else HELD
+    return ranking.known > KNOWN or held > most or near > NEAR
+
+
+def _lacking(ranking: Ranking) -> str:
+    held, near = _evidence(ranking)
+    best = f"the best of {len(ranking.chunks)} holds {held:.0%} of the question's words by weight, at cosine {near:.2f}"
+    return f"{1 - ranking.known:.0%} of the words that name something stand nowhere, and {best}."
 
 
 def _evidence(ranking: Ranking) -> tuple[float, float]:

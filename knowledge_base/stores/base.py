@@ -72,12 +72,14 @@ class Hits:
     """Chunks by falling score, of one leg. `chunks` are the store's numbers, int64; `scores` float32, same length.
 
     Of words, `coverage` says which share of the query's words each chunk holds, weighed by IDF; a word that no chunk
-    holds counts as the rarest. It is what fusion goes by.
+    holds counts as the rarest. It is what fusion goes by. `known` is the share of the query's words, without function
+    words, that any chunk of the base holds, whatever the filter; 1 when there are none.
     """
 
     chunks: NDArray[np.int64]
     scores: NDArray[np.float32]
     coverage: NDArray[np.float32] | None = None
+    known: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,13 @@ from knowledge_base.stores.connections import UNHURRIED_S, Connection, Pool, rea
 from knowledge_base.stores.filter_sql import compiled
 from knowledge_base.stores.indexes import indexes_of
 from knowledge_base.stores.numbering import take_numbers
+from knowledge_base.stores.scoring import Match, Scored
 from knowledge_base.stores.segments import Pack, packed
 from knowledge_base.stores.selection import fitting, those_that_fit
 from knowledge_base.stores.storable import storable
 from knowledge_base.stores.vectors import EXACT, Index, VectorIndex
 from knowledge_base.stores.verification import verify
-from knowledge_base.stores.words import Match, Scored, match
+from knowledge_base.stores.words import match
 
 PAGE = 1000
 STORED = """
@@ -362,7 +363,7 @@ class KnowledgeStore:
                 best = found.best(k)
             else:
                 best = await self._best_that_fit(connection, found, k, where)
-        return Hits(best.chunks, best.scores, best.coverage)
+        return Hits(best.chunks, best.scores, best.coverage, found.known)
 
     async def _best_that_fit(self, connection: Connection, found: Match, k: int, where: Filter) -> Scored:
         """Down the order until k fit; many do, or they would have been listed before."""

@@ -316,14 +316,14 @@ async def test_words_are_scored_as_the_reference_does(here: Place, monkeypatch: 
     """Score and coverage, over packs and segments, after changes and deletions, also while a bulk load is open."""
     monkeypatch.setattr(segments, "MAX_PACKED", 30)
     monkeypatch.setattr(segments, "MERGE_AT", 2)
-    monkeypatch.setattr("knowledge_base.stores.words.COMMON", 20)
+    monkeypatch.setattr("knowledge_base.stores.scoring.COMMON", 20)
     store = await here.store()
     world = {each.doc_id: each for each in library(60)}
 
     async def compare() -> None:
         texts = [embedded_text(each.parsed.title, chunk) for each in world.values() for chunk in each.chunks]
         reference = WordIndex([tokens(text) for text in texts])
-        for query in ("cats 7 number1 unheard", "fast dogs run", "the end", "birds cats sleep 11", "about d05"):
+        for query in ("cats 7 number1 unheard", "fast dogs run", "what is the end", "birds cats sleep 11", "about d05"):
             scores, coverage = reference.scores(tokens(query))
             wanted = np.argsort(-scores, kind="stable")[:10]
             wanted = wanted[scores[wanted] > 0]
@@ -331,6 +331,7 @@ async def test_words_are_scored_as_the_reference_does(here: Place, monkeypatch: 
             assert hits.scores.tolist() == pytest.approx(scores[wanted].tolist(), rel=1e-5)
             assert hits.coverage is not None
             assert sorted(hits.coverage.tolist()) == pytest.approx(sorted(coverage[wanted].tolist()), rel=1e-5)
+            assert hits.known == pytest.approx(reference.known(tokens(query)))
 
     for n in range(0, 60, 6):
         await store.put(list(world.values())[n : n + 6])

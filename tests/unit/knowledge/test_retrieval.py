@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -55,10 +56,12 @@ class Shelf:
         self.asked.append(query)
         if self.broken:
             raise StoreUnreachable("PostgreSQL does not answer")
-        scores, shares = WordIndex([tokens(each.text) for each in self.chunks.values()]).scores(tokens(query))
+        index = WordIndex([tokens(each.text) for each in self.chunks.values()])
+        scores, shares = index.scores(tokens(query))
         of = {each.number: n for n, each in enumerate(self.chunks.values())}
         found = [each.number for each in self._fitting(where) if scores[of[each.number]] > 0]
-        return hits({n: scores[of[n]] for n in found}, {n: shares[of[n]] for n in found})
+        legs = hits({n: scores[of[n]] for n in found}, {n: shares[of[n]] for n in found})
+        return replace(legs, known=index.known(tokens(query)))
 
     async def by_vector(self, vector: NDArray[np.float32], k: int, where: Filter | None = None) -> Hits:
         return hits({each.number: float(vector @ embedded(each.text)) for each in self._fitting(where)})
@@ -186,6 +189,36 @@ async def test_why_nothing_was_found_is_told() -> None:
     assert "of the question's words" in low.explanation
     assert (await search("which zebra must fly", min_score=0)).reason == "ok"
     assert (await search("pet secured today", min_score=1)).reason == "below_threshold"
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("price zebra giraffe lion secured", False),  # one word of five is known, one chunk holds it, no cosine
+        ("roof zebra giraffe", True),  # near
+        ("price secured dry key", True),  # three of four words are known, each to another chunk
+        ("price is in dry weather", True),  # one chunk holds half of it
+        ("how is it", True),  # nothing in it names anything: no word of that kind is unknown
+    ],
+)
+async def test_nothing_is_shown_when_little_is_known_held_and_near_at_once(question: str, found: bool) -> None:
+    """Each of the three is enough to show something."""
+    shelf = Shelf(
+        chunk(0, "Your pet must be secured"), chunk(1, "The roof is done in dry weather"), chunk(2, "Bring a key")
+    )
+    result = await retriever(shelf, Meaning()).search(question)
+    assert result.reason == ("ok" if found else "below_threshold")
+    assert bool(result.passages) is found
+    assert ("80% of the words that name something stand nowhere" in result.explanation) is not found
+    assert (await retriever(shelf, Meaning()).search(question, min_score=0)).passages
+
+
+async def test_a_small_base_of_words_alone_answers_a_question_in_other_words() -> None:
+    """What asks does not outweigh what names, though no chunk holds it."""
+    texts = ("A window visit takes 4 hours", "Bring a key", "Pets are shut away", "There is no fee")
+    shelf = Shelf(*(chunk(n, text) for n, text in enumerate(texts)))
+    result = await retriever(shelf).search("How long does a window visit take?")
+    assert result.passages[0].doc_id == "doc-0"
 
 
 async def test_without_the_embedding_model_words_go_on_and_say_so() -> None:

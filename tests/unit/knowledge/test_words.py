@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge_base.lexical.bm25 import WordIndex, idf, weight
+from knowledge_base.lexical.function_words import SHARE, importance, is_function_word
 from knowledge_base.lexical.tokens import MAX_LENGTH, tokens
 
 
@@ -63,12 +64,24 @@ def test_bm25_is_what_it_is_by_hand() -> None:
     assert idf(3, np.array([0.0, 3.0])) == pytest.approx([math.log(8), math.log(1 + 0.5 / 3.5)])
     assert weight(1.0, 3.0, 3.0) == pytest.approx(1.0)
     assert weight(2.0, 6.0, 3.0) == pytest.approx(2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 2)))
-    scores, coverage = WordIndex([["a", "b", "b"], ["b"], ["c", "c", "d", "e", "f"]]).scores(["b", "a", "b", "z"])
+    scores, coverage = WordIndex([["x", "b", "b"], ["b"], ["c", "c", "q", "e", "f"]]).scores(["b", "x", "b", "z"])
     a, b, z = idf(3, 1), idf(3, 2), idf(3, 0)
     assert scores == pytest.approx(
         [a * weight(1.0, 3.0, 3.0) + b * weight(2.0, 3.0, 3.0), b * weight(1.0, 1.0, 3.0), 0]
     )
     assert coverage == pytest.approx([(a + b) / (a + b + z), b / (a + b + z), 0])
+
+
+def test_words_that_ask_count_for_less_than_words_that_name() -> None:
+    """In three languages, as whole words; what names something in another language counts in full."""
+    for question in ("how long does it take", "¿cómo puedo hacerlo?", "wie lange dauert das"):
+        assert is_function_word(tokens(question)[0]), question
+    for word in ("war", "hat", "sin", "roof", "dauert", "iphone", "屋顶"):
+        assert not is_function_word(tokens(word)[0]), word
+    assert importance("how") == SHARE < importance("roof") == 1.0
+    chunks = [tokens("How does the sun shine?"), tokens("A visit takes 4 hours"), tokens("Bring a key")]
+    scores, coverage = WordIndex(chunks).scores(tokens("how does a visit go?"))
+    assert int(scores.argmax()) == int(coverage.argmax()) == 1
 
 
 def test_an_empty_index_and_an_empty_question_score_nothing() -> None:
