@@ -82,9 +82,7 @@ class Match:
         scores = self._completed(sums[found], found, width, places, done)
         best = _best(scores.astype(np.float32), k)
         held = self._held(found[best], width, places)
-        there = Scored(
-            numbers(found[best]), scores[best].astype(np.float32), (held / self._whole).astype(np.float32)
-        )
+        there = Scored(numbers(found[best]), scores[best].astype(np.float32), (held / self._whole).astype(np.float32))
         return there.take(np.lexsort((there.chunks, -there.scores))[:k])
 
     def _most(self, term: Term) -> float:
