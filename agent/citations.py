@@ -7,7 +7,7 @@ source that was not given is taken out and covers nothing, so what is cited was 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -45,9 +45,10 @@ class Cited:
 class Citer:
     """Takes a model's text as it comes. A citation comes after the text it covers, when its sentence has ended."""
 
-    def __init__(self, sources: int) -> None:
-        """`sources`: how many there are."""
+    def __init__(self, sources: int, is_mark: Callable[[int], bool] | None = None) -> None:
+        """`sources`: how many there are. `is_mark`: numbers that may stand in marks; without it all of them."""
         self._sources = sources
+        self._is_mark = is_mark
         self._rest = ""  # spaces that a mark may follow, and what may be the beginning of one
         self._gap = False  # spaces before a mark were left out
         self._at = 0  # characters shown
@@ -66,11 +67,15 @@ class Citer:
         out: list[Shown | Cited] = []
         at = 0
         for mark in _MARK.finditer(self._rest):
+            numbers = [int(each) for each in re.findall(r"\d+", mark[0])]
+            # What is longer would be one or none as the text is cut.
+            if len(mark[0]) > _LONGEST or (self._is_mark and not any(map(self._is_mark, numbers))):
+                continue
             before = self._rest[at : mark.start()]
             kept = before.rstrip(" \t")
             self._show(kept, out)
             self._gap |= len(kept) < len(before)
-            self._mark([int(each) for each in re.findall(r"\d+", mark[0])], out)
+            self._mark(numbers, out)
             at = mark.end()
         undecided = self._undecided(at)
         self._show(self._rest[at:undecided], out)

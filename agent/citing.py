@@ -19,6 +19,7 @@ SHARE, WORDS = 0.6, 4
 QUOTE_CHARS = 300
 MOST_CITED = 12  # of one message
 _ANY_NUMBER = 999
+_PARAGRAPH = "\n\n"  # may stand before a message that goes on with a reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,14 @@ class Marks:
 
     def __init__(self, passages: Passages) -> None:
         self._passages = passages
-        self._citer = Citer(_ANY_NUMBER) if passages else None
+        # Where no number was ever given out, brackets are the model's own, and so is any other number in them.
+        self._citer = Citer(_ANY_NUMBER, passages.gave) if passages.has_given else None
         self._said: list[str] = []
         self._marked: list[Marked] = []
 
     def feed(self, text: str) -> str:
         """The text without marks; what may turn out to be one waits for the next piece."""
-        if self._citer is None:
-            if "[" not in text and "【" not in text:
-                return text
-            self._citer = Citer(_ANY_NUMBER)  # nothing was found, so nothing is cited; marks are taken out all the same
-        return self._taken(self._citer.feed(text))
+        return self._taken(self._citer.feed(text)) if self._citer is not None else text
 
     def finish(self) -> str:
         """The end of the text."""
@@ -64,11 +62,17 @@ class Marks:
             return []
         said = "".join(self._said)
         found: list[Ground] = []
+        after = start
         for mark in self._marked:
             sentence = said[mark.start : mark.end].strip()
-            at = reply.find(sentence, start) if sentence else -1
-            cited = [passage for n in mark.numbers if (passage := self._passages.get(n))] if at >= 0 else []
-            found += [Ground(passage, at, at + len(sentence), marked=True) for passage in cited]
+            # Nothing is shown later than it was said; the same words may have been said before.
+            latest = start + len(_PARAGRAPH) + mark.end
+            at = reply.rfind(sentence, after, latest) if sentence else -1
+            if at < 0:
+                continue
+            after = at + len(sentence)
+            cited = [passage for n in mark.numbers if (passage := self._passages.get(n))]
+            found += [Ground(passage, at, after, marked=True) for passage in cited]
         return found[:MOST_CITED]
 
 

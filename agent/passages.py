@@ -52,6 +52,15 @@ class Passages:
         """The passage of that number, if this turn has found it."""
         return self._known.get(number)
 
+    @property
+    def has_given(self) -> bool:
+        """Whether this conversation has given out any number."""
+        return self._after_last > 1
+
+    def gave(self, number: int) -> bool:
+        """Whether this conversation has given out that number, in this turn or before."""
+        return 1 <= number < self._after_last
+
     def take(self, result: JsonObject) -> JsonObject:
         """The result of a search with these numbers; one found before keeps its number. What is no passage is left out.
 
@@ -75,11 +84,16 @@ class Passages:
             self._known[number] = known
         return numbered
 
-    def _fresh(self) -> int:
+    @property
+    def _after_last(self) -> int:
         if not self._next:
             self._next = 1 + max((n for message in self._history for n in _numbers_in(message)), default=0)
-        self._next += 1
-        return self._next - 1
+        return self._next
+
+    def _fresh(self) -> int:
+        number = self._after_last
+        self._next = number + 1
+        return number
 
 
 def read_passage(body: Any) -> Passage | None:

@@ -47,6 +47,7 @@ def read(text: str, sources: int = 3, size: int | None = None) -> tuple[str, lis
         ("Other brackets 【2】, other [^3] forms.", "Other brackets, other forms.", [
             ("Other brackets", (2,)), ("other forms.", (3,))]),
         ("One of them [1, 7].", "One of them.", [("One of them.", (1,))]),
+        ("Too long [1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1].", "Too long [1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1].", []),
         ("In [2024] and [a] and [", "In [2024] and [a] and [", []),
         ("4 h [1]each", "4 h each", [("4 h each", (1,))]),
         ("", "", []),

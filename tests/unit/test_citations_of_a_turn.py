@@ -67,17 +67,24 @@ async def test_a_search_is_an_event_with_what_it_found() -> None:
 
 
 async def test_what_was_not_found_cannot_be_cited() -> None:
-    """Numbers of nothing, numbers before any search, and numbers of an earlier turn are taken out."""
-    told = talk(
-        says("It is free [1] for you [7]."), [LOOK], says("Free [2] with notice [99]."), says("Still free [1].")
-    )
+    """A number of an earlier turn is taken out; one that was never given is no mark, and stays as it was written."""
+    options = "Choose: [1] Monday or [2] Tuesday. PO [123] and a[0]."
+    told = talk(says(options), [LOOK], says("Free [2] with PO [123]."), says("Still free [1]."))
     reply = await told.say("what does it cost?")
-    assert (reply.text, cited(reply)) == ("It is free for you.", [])
+    assert (reply.text, cited(reply)) == (options, [])
     reply = await told.say("are you sure?")
-    assert reply.text == "Free with notice."
+    assert reply.text == "Free with PO [123]."
     assert [each.document_id for each in cited(reply)] == ["faq-14"]
     reply = await told.say("really?")
     assert (reply.text, cited(reply)) == ("Still free.", [])
+
+
+async def test_a_sentence_said_twice_is_cited_where_it_was_marked() -> None:
+    """Not where the same words stood before."""
+    reply = await talk([LOOK], says("It is free. That is so [2]. It is free [1]. It is free.")).say(
+        "what does it cost?"
+    )
+    assert [(each.document_id, each.text_start) for each in cited(reply)] == [("faq-14", 12), ("pol-01", 24)]
 
 
 async def test_passages_of_a_later_turn_have_other_numbers() -> None:
