@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack
 
 import asyncpg
@@ -54,6 +54,8 @@ IN_A_ROW = 3
 _Steps = asyncio.Queue[asyncio.Task[Step] | Step | None]
 _Batch = list[Draft]
 _Embedded = list[tuple[Draft, Vectors | None]]
+# Of some addresses those that a source has.
+StillThere = Callable[[Collection[str]], Awaitable[Collection[str]]]
 
 
 class Loader:
@@ -71,6 +73,7 @@ class Loader:
         full: bool = False,
         delete_limit_percent: float = 30.0,
         on_progress: Callable[[Report], None] | None = None,
+        still_there: StillThere | None = None,
     ) -> Report:
         """One run over `source`, which it closes. What is wrong with a document is in the report, as is its end.
 
@@ -80,9 +83,10 @@ class Loader:
             full: Read every document, also where the stamp says that it has not changed.
             delete_limit_percent: Should more of the source's documents be gone, none is deleted (100: never mind).
             on_progress: Called with the report as it grows; `Report.is_listed` says that `counts.found` is final.
+            still_there: For a source that lists a part of itself: of stored addresses, those it has all the same.
         """
         async with Parser(self._limits) as parser:
-            run = _Run(self._base, parser, source, full, on_progress or (lambda report: None))
+            run = _Run(self._base, parser, source, full, on_progress or (lambda report: None), still_there)
             try:
                 return await run.through(prune, delete_limit_percent)
             finally:
@@ -91,7 +95,13 @@ class Loader:
 
 class _Run:
     def __init__(
-        self, base: KnowledgeBase, parser: Parser, source: Source, full: bool, on_progress: Callable[[Report], None]
+        self,
+        base: KnowledgeBase,
+        parser: Parser,
+        source: Source,
+        full: bool,
+        on_progress: Callable[[Report], None],
+        still_there: StillThere | None,
     ) -> None:
         self._base = base
         self._store = base.store
@@ -99,11 +109,14 @@ class _Run:
         self._source = source
         self._full = full
         self._on_progress = on_progress
+        self._still_there = still_there
         self._report = Report(source.name)
         self._counts = self._report.counts
         self._register = Register(source.name)
         self._budget = Budget(BYTES_AT_ONCE)
         self._unlisted: SourceUnavailable | None = None
+        self._later: list[tuple[Found, str]] = []  # and the address that its id was loaded from
+        self._is_last = False
         self._changed = 0
         self._failed_in_a_row = 0
         self._bulk = AsyncExitStack()
@@ -116,7 +129,9 @@ class _Run:
             async with self._bulk:
                 if self._register.is_first:
                     await self._begin_bulk()
-                await self._all_documents()
+                await self._all_documents(self._source.list())
+                if self._later:
+                    await self._all_later()
             if self._unlisted:
                 raise self._unlisted
             if prune:
@@ -137,14 +152,24 @@ class _Run:
             self._is_bulk = True
             await self._bulk.enter_async_context(self._store.bulk())
 
-    async def _all_documents(self) -> None:
+    async def _all_later(self) -> None:
+        """Documents that name an id which is stored from elsewhere: now it is known what became of that one."""
+        rivals = {uri for _, uri in self._later}
+        if self._unlisted:
+            self._register.keep(rivals)
+        elif self._still_there:
+            self._register.keep(await self._still_there(rivals))
+        self._is_last = True
+        await self._all_documents(_each(found for found, _ in self._later))
+
+    async def _all_documents(self, listing: AsyncIterator[Found]) -> None:
         found: asyncio.Queue[Found | None] = asyncio.Queue(LISTED_AHEAD)
         steps: _Steps = asyncio.Queue(AT_ONCE)
         drafts: asyncio.Queue[_Batch | None] = asyncio.Queue(1)
         embedded: asyncio.Queue[_Embedded | None] = asyncio.Queue(1)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._list(found))
+                tasks.create_task(self._list(listing, found))
                 tasks.create_task(self._prepare_all(found, steps, tasks))
                 tasks.create_task(self._gather(steps, drafts, tasks))
                 tasks.create_task(self._embed_all(drafts, embedded))
@@ -155,10 +180,11 @@ class _Run:
 
     # --- listing, reading, parsing, cutting
 
-    async def _list(self, found: asyncio.Queue[Found | None]) -> None:
+    async def _list(self, listing: AsyncIterator[Found], found: asyncio.Queue[Found | None]) -> None:
         try:
-            async for each in self._source.list():
-                self._counts.found += 1
+            async for each in listing:
+                self._register.listed(each)
+                self._counts.found += not self._is_last
                 await found.put(each)
         except SourceUnavailable as error:
             self._unlisted = error  # what it did list is loaded; nothing is deleted
@@ -234,6 +260,9 @@ class _Run:
                     self._counts.unchanged += 1
                     if step.stamp != step.known.stamp:
                         stamps.append((step.known.doc_id, step.stamp))
+                case Draft() if rival := self._rival(step):
+                    self._budget.give_back(step.held)
+                    self._later.append((step.raw.found, rival))
                 case Draft():
                     self._register.claim(step.doc_id, step.raw.found.uri)
                     self._warn(step)
@@ -243,6 +272,12 @@ class _Run:
                 self._budget.give_back(step.held)
             self._leave(step.raw.found if isinstance(step, Draft) else step.found, "refused", refused.reason, refused)
         self._on_progress(self._report)
+
+    def _rival(self, draft: Draft) -> str | None:
+        if self._is_last:
+            return None
+        is_whole = self._report.is_listed and self._unlisted is None and self._still_there is None
+        return self._register.rival(draft.doc_id, draft.raw.found.uri, is_whole=is_whole)
 
     # --- vectors
 
@@ -368,6 +403,11 @@ class _Run:
         for begin in range(0, len(gone), ROWS_AT_ONCE):
             self._counts.deleted += await self._store.delete(gone[begin : begin + ROWS_AT_ONCE])
             self._on_progress(self._report)
+
+
+async def _each(found: Iterator[Found]) -> AsyncIterator[Found]:
+    for each in found:
+        yield each
 
 
 async def _next(steps: _Steps) -> Step | None:

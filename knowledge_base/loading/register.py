@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from knowledge_base.documents import Found
@@ -20,7 +20,9 @@ class Register:
         self.source = source
         self.is_first = False  # the knowledge base holds nothing yet
         self._live: dict[str, Known] = {}
-        self._by_uri: dict[str, Known] = {}
+        self._by_uri: dict[str, list[Known]] = {}
+        self._listed: set[str] = set()  # addresses of stored documents that this run has seen
+        self._kept: set[str] = set()  # further ones that are known to be there
         self._others: dict[str, str] = {}  # live documents of other sources, and which
         self._claimed: dict[str, str] = {}
         self._met: set[str] = set()
@@ -48,29 +50,63 @@ class Register:
         return register
 
     def known(self, found: Found) -> Known | None:
-        """The document as it was loaded before: by its address, since the file itself may name another id."""
-        return self._by_uri.get(found.uri) or self._live.get(found.doc_id)
+        """The document as it was loaded before: by its address, since the file itself may name another id.
+
+        A file that took another id has left the one before under its address too; the stamp tells them apart.
+        """
+        stored = self._by_uri.get(found.uri, ())
+        same = (each for each in stored if each.stamp and each.stamp == found.stamp)
+        return next(same, None) or next(iter(stored), None) or self._live.get(found.doc_id)
+
+    def listed(self, found: Found) -> None:
+        """The source has it."""
+        if found.uri in self._by_uri:
+            self._listed.add(found.uri)
+
+    def keep(self, uris: Iterable[str]) -> None:
+        """These addresses are there, though this run does not come by them."""
+        self._kept.update(uris)
+
+    def rival(self, doc_id: str, uri: str, *, is_whole: bool) -> str | None:
+        """Where that id was loaded from, when that is elsewhere and this run has not come by it yet.
+
+        `is_whole`: everything that is there was listed.
+        """
+        holder = self._live.get(doc_id)
+        if holder is None or holder.uri == uri or doc_id in self._claimed or doc_id in self._met:
+            return None
+        return None if is_whole and holder.uri not in self._listed else holder.uri
 
     def live(self, doc_id: str) -> Known | None:
         """The stored document of that id, of this source."""
         return self._live.get(doc_id)
 
     def claim(self, doc_id: str, uri: str) -> None:
-        """`doc_id` is that document's in this run; `Refused` (duplicate) when it is another's."""
+        """`doc_id` is that document's in this run; `Refused` (duplicate) when it is another's.
+
+        Whoever has it stored keeps it for as long as it is there and names it; a `rival` has to be waited for.
+        """
         if doc_id in self._others:
             raise Refused(
                 "duplicate", f"{doc_id!r} is a document of {self._others[doc_id]} already: rename one of them"
             )
-        first = self._claimed.setdefault(doc_id, uri)
-        if first != uri:
+        first = self._claimed.get(doc_id)
+        if first is None and (holder := self._live.get(doc_id)):
+            is_there = doc_id in self._met or holder.uri in self._kept
+            first = holder.uri if is_there else None
+        if first not in (None, uri):
             raise Refused("duplicate", f"{doc_id!r} is {first} already: give one of the two another name or doc_id")
+        self._claimed[doc_id] = uri
         self._met.add(doc_id)
 
     def spare(self, found: Found) -> bool:
         """It is there, though it was not taken; whether an older version of it is stored."""
         known = self.known(found)
-        self._met.add(known.doc_id if known else found.doc_id)
-        return known is not None
+        stored = self._by_uri.get(found.uri) or ([known] if known else [])
+        self._met.update(each.doc_id for each in stored)
+        if not stored:
+            self._met.add(found.doc_id)
+        return bool(stored)
 
     def gone(self, percent: float, *, listed: int) -> list[str]:
         """Documents that the source has no more; `TooManyDeletions` when these are too many to be believed."""
@@ -93,4 +129,4 @@ class Register:
             self._others[known.doc_id] = known.source
             return
         self._live[known.doc_id] = known
-        self._by_uri[known.uri] = known
+        self._by_uri.setdefault(known.uri, []).append(known)

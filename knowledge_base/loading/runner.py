@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from knowledge_base.bases import KnowledgeBases
 from knowledge_base.errors import KnowledgeError
@@ -99,4 +99,9 @@ class JobRunner:
             full=order.full,
             delete_limit_percent=self._delete_limit_percent if percent is None else percent,
             on_progress=watch,
+            still_there=_all if order.kind == "urls" else None,  # those of other orders are of the same source
         )
+
+
+async def _all(uris: Collection[str]) -> Collection[str]:
+    return uris

@@ -118,6 +118,30 @@ async def test_steps_in_this_process(environment: dict[str, str], corpus: Path) 
     await whole_story(drive, environment, corpus)
 
 
+async def test_steps_of_a_batch_each_know_whose_an_id_is(environment: dict[str, str], tmp_path: Path) -> None:
+    """A file that takes another id leaves no old text behind; of two with one id the first stays, in other batches."""
+    named = "---\ndoc_id: {}\n---\n{}".format
+
+    async def drive() -> tuple[dict[str, int], list[str]]:
+        async with steps_over(environment) as steps:
+            await run_in_process(steps, read_run({"source": str(tmp_path), "batch": 1}), concurrent=1)
+        return (await last_job(environment))[1], await holds(environment)
+
+    (tmp_path / "a.md").write_text(named("zzz", "old"))
+    for n in range(3):
+        (tmp_path / f"d{n}.md").write_text("text")
+    assert (await drive())[1] == ["d0.md", "d1.md", "d2.md", "zzz"]
+    (tmp_path / "a.md").write_text(named("aaa", "new"))
+    async with asyncio.timeout(60):  # a file that was written just now has no stamp yet
+        while (await drive())[1] != ["aaa", "d0.md", "d1.md", "d2.md"]:
+            pass
+    (tmp_path / "b.md").write_text(named("aaa", "another"))
+    assert await drive() == ({"found": 5, "unchanged": 4, "refused": 1}, ["aaa", "d0.md", "d1.md", "d2.md"])
+    (tmp_path / "a.md").rename(tmp_path / "c.md")
+    (tmp_path / "b.md").unlink()
+    assert await drive() == ({"found": 4, "unchanged": 4}, ["aaa", "d0.md", "d1.md", "d2.md"])
+
+
 async def test_steps_as_dagster_assets(environment: dict[str, str], corpus: Path, monkeypatch: Any) -> None:
     """The assets are materialised in this process; checks say what is wrong, and the sensor sees what has changed."""
     for name in ("KB_SOURCE", "KB_BASE", "KB_SCHEDULE"):

@@ -267,6 +267,33 @@ async def test_of_two_that_claim_one_id_the_first_stays(base: KnowledgeBase, tmp
     assert tmp_path.as_uri() in report.problems[0].message
 
 
+async def test_an_id_stays_with_the_document_that_has_it(base: KnowledgeBase, tmp_path: Path) -> None:
+    """Whoever comes before it in the list; when that one lets go of it, it is another's in the same run."""
+    named = "---\ndoc_id: {}\n---\n{}".format
+    write(tmp_path, m=named("refunds", "the true one"), z=named("other", "another"))
+    await sync(base, tmp_path)
+    write(tmp_path, a=named("refunds", "an impostor"))
+    for _ in range(2):
+        report = await sync(base, tmp_path)
+        assert (counted(report), report.problems[0].doc_id) == ({"unchanged": 2, "refused": 1}, "a.md")
+        assert f"'refunds' is {(tmp_path / 'm.md').as_uri()} already" in report.problems[0].message
+        assert not report.problems[0].kept
+        assert await base.store.stage("refunds", "parsed") == "the true one"
+
+    (tmp_path / "a.md").unlink()
+    write(tmp_path, m=named("other", "the true one"), z=named("refunds", "another"))
+    assert counted(await sync(base, tmp_path)) == {"updated": 2}
+    assert await base.store.stage("refunds", "parsed") == "another"
+
+    write(tmp_path, a=named("refunds", "an impostor"))
+    (tmp_path / "z.md").write_bytes(b"\x00\x01" * 1000)
+    assert counted(await sync(base, tmp_path)) == {"unchanged": 1, "refused": 2}
+    broken = Watched(Folder(tmp_path, max_bytes=1000), ends_with=SourceUnavailable("page 2 did not come"))
+    (tmp_path / "z.md").unlink()
+    assert counted(await sync(base, broken)) == {"unchanged": 1, "refused": 1}
+    assert counted(await sync(base, tmp_path)) == {"unchanged": 1, "updated": 1}
+
+
 async def test_an_upload_keeps_the_id_it_came_with(base: KnowledgeBase) -> None:
     """Whatever its front matter says: it is asked for, and replaced, by that one."""
 
