@@ -238,12 +238,12 @@ async def think(state: State) -> Command[str]:
         tell_outcomes(turn)
         return Command(goto="close")
     if step.calls:
-        finish_text(turn, step, with_questions=False)
+        finish_text(turn, rules, step, with_questions=False)
         turn.untold = [o for o in turn.untold if o.tool not in rules.claimed or o.result.status != "ok"]
         turn.calls = step.calls
         turn.record_step(tuple(proposal.call for proposal in step.calls), step.state)
         return Command(goto="act")
-    finish_text(turn, step, with_questions=not _will_ask(turn))
+    finish_text(turn, rules, step, with_questions=not _will_ask(turn))
     return _conclude(turn, rules, step)
 
 

@@ -105,6 +105,10 @@ class Rules:
             return "private"
         return self._ungrounded(plain)
 
+    def lets_show(self, words: str) -> bool:
+        """Whether words that no model wrote may stand beside a reply: a document is held to what a model is."""
+        return self.syntax(words) is None and self.fault(words, "") is None
+
     def quotes(self, words: list[str]) -> bool:
         """Whether words in a row, lower case, hold a piece of the instructions."""
         return any(tuple(words[i : i + QUOTED_WORDS]) in self._quotable for i in range(len(words) - QUOTED_WORDS + 1))

@@ -263,12 +263,12 @@ def _observe(
     )
 
 
-def finish_text(turn: Turn, step: Step, *, with_questions: bool) -> None:
+def finish_text(turn: Turn, rules: Rules, step: Step, *, with_questions: bool) -> None:
     """Show the tail of a message, or what is left of it without its questions; and say what all of it rests on."""
     for sentence in step.tail:
         if with_questions or not is_question(sentence):
             turn.say(sentence)
-    turn.cite(_grounds(turn, step))
+    turn.cite(_grounds(turn, step), rules.lets_show)
 
 
 def _grounds(turn: Turn, step: Step) -> list[Ground]:

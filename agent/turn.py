@@ -182,10 +182,13 @@ class Turn:
 
     # --- what it records
 
-    def cite(self, grounds: Sequence[Ground]) -> None:
-        """Say what spans of the reply rest on. They belong to the message that is recorded next."""
+    def cite(self, grounds: Sequence[Ground], may_show: Callable[[str], bool]) -> None:
+        """Say what spans of the reply rest on. They belong to the message that is recorded next.
+
+        Words of a passage that `may_show` does not let pass are not quoted.
+        """
         for ground in grounds:
-            source = ground.passage
+            source, words = ground.passage, quote(ground, self.text)
             cited: JsonObject = {
                 "document_id": source.document_id,
                 "section": source.section,
@@ -199,7 +202,7 @@ class Turn:
                 "page": source.page,
                 "version": source.version,
                 "uri": source.uri,
-                "quote": quote(ground, self.text),
+                "quote": words if may_show(words) else "",
                 "marked": ground.marked,
             }
             self.cited += 1
