@@ -32,12 +32,14 @@ describe("the sources of a reply", () => {
   });
 
   it("open with the keyboard to the words that are quoted, each document once", async () => {
-    render(<TurnView turn={fold(STARTED, { type: "text_delta", text: TEXT }, FREE, FREE, ALSO, completed(TEXT))} onChoose={null} onRetry={null} />);
+    const again = { ...FREE, text_start: 18, text_end: 35, quote: "Later there is." };
+    render(<TurnView turn={fold(STARTED, { type: "text_delta", text: TEXT }, FREE, FREE, again, ALSO, completed(TEXT))} onChoose={null} onRetry={null} />);
     const group = screen.getByRole("group", { name: "Sources" });
     expect(group.querySelectorAll("summary")).toHaveLength(2);
     await userEvent.tab();
     expect(document.activeElement?.tagName).toBe("SUMMARY");
-    expect(group.textContent).toContain("There is no fee.");
+    const quoted = [...group.querySelectorAll("blockquote")].map((each) => each.textContent);
+    expect(quoted).toEqual(["There is no fee.", "Later there is.", "Free."]);
   });
 
   it("are there again when the conversation is loaded", () => {
