@@ -115,7 +115,7 @@ async def _write_pack(connection: Connection, index: int, first: int, last: int,
         number,
         first,
         last,
-        len(pack.lengths),
+        sum(length > 0 for length in pack.lengths),
         "\n".join(pack.terms),
         pack.counts.tobytes(),
         pack.postings.tobytes(),
@@ -226,17 +226,15 @@ async def purge(connection: Connection, index: int, texts: Sequence[str] | None 
     # Others may be dead from before, whose words nobody knows any more; then every term is looked at.
     known = texts is not None and len(texts) == len(dead)
     terms = sorted({word for text in texts or () for word in tokens(text)}) if known else None
-    touched = await _touched(connection, index, dead)
-    async for rows in _postings(connection, index, touched, terms):
-        await _rewrite(connection, index, rows, dead)
+    went: dict[int, NDArray[np.bool_]] = {}
+    async for rows in _postings(connection, index, await _touched(connection, index, dead), terms):
+        await _rewrite(connection, index, rows, dead, went)
     await connection.execute(
-        """
-        UPDATE kb_segments s SET chunks = chunks - (
-            SELECT count(*) FROM kb_dead d WHERE d.index = s.index AND d.number BETWEEN s.first AND s.last
-        ) WHERE index = $1 AND segment = ANY($2::int[])
-        """,
+        "UPDATE kb_segments s SET chunks = s.chunks - w.n FROM unnest($2::int[], $3::int[]) AS w(segment, n) "
+        "WHERE s.index = $1 AND s.segment = w.segment",
         index,
-        touched,
+        list(went),
+        [int(marked.sum()) for marked in went.values()],
     )
     await connection.execute("DELETE FROM kb_segments WHERE index = $1 AND chunks <= 0", index)
     await connection.execute("DELETE FROM kb_dead WHERE index = $1", index)
@@ -251,16 +249,14 @@ async def _purge_packs(connection: Connection, index: int, dead: Numbers) -> Non
     for row in rows:
         stay = [(term, held[~inside(held["chunk"], dead)]) for term, held in split(row)]
         left = [(term, held) for term, held in stay if len(held)]
-        went = int(np.searchsorted(dead, row["last"], "right") - np.searchsorted(dead, row["first"]))
-        if not left or row["chunks"] <= went:
+        if not left:
             await connection.execute("DELETE FROM kb_packs WHERE index = $1 AND segment = $2", index, row["segment"])
             continue
         await connection.execute(
-            "UPDATE kb_packs SET chunks = chunks - $3, terms = $4, counts = $5, postings = $6 "
-            "WHERE index = $1 AND segment = $2",
+            "UPDATE kb_packs SET chunks = $3, terms = $4, counts = $5, postings = $6 WHERE index = $1 AND segment = $2",
             index,
             row["segment"],
-            went,
+            len(np.unique(np.concatenate([held["chunk"] for _, held in left]))),
             "\n".join(term for term, _ in left),
             np.array([len(held) for _, held in left], "<u4").tobytes(),
             b"".join(held.tobytes() for _, held in left),
@@ -268,6 +264,7 @@ async def _purge_packs(connection: Connection, index: int, dead: Numbers) -> Non
 
 
 async def _touched(connection: Connection, index: int, dead: Numbers) -> list[int]:
+    """Segments that may hold some of them: who writes at the same time takes numbers amid those of others."""
     rows = await connection.fetch("SELECT segment, first, last FROM kb_segments WHERE index = $1", index)
     return [
         row["segment"]
@@ -277,14 +274,13 @@ async def _touched(connection: Connection, index: int, dead: Numbers) -> list[in
 
 
 async def all_rows(connection: Connection, index: int) -> AsyncIterator[list[asyncpg.Record]]:
-    """Rows of all segments, some MB at a time."""
-    found = await connection.fetch("SELECT segment FROM kb_segments WHERE index = $1", index)
-    async for rows in _postings(connection, index, [row["segment"] for row in found], None):
+    """Rows of all segments, some MB at a time: all that a query may read."""
+    async for rows in _postings(connection, index, None, None):
         yield rows
 
 
 async def _postings(
-    connection: Connection, index: int, segments: Sequence[int], terms: Sequence[str] | None
+    connection: Connection, index: int, segments: Sequence[int] | None, terms: Sequence[str] | None
 ) -> AsyncIterator[list[asyncpg.Record]]:
     """Rows of these segments (and terms), some MB at a time."""
     after = ("", -1)
@@ -293,7 +289,7 @@ async def _postings(
             SELECT term, segment, n, postings, sum(n) OVER (ORDER BY term, segment) - n AS before
             FROM (
                 SELECT term, segment, n, postings FROM kb_postings
-                WHERE index = $1 AND segment = ANY($2::int[]) AND ($3::text[] IS NULL OR term = ANY($3))
+                WHERE index = $1 AND ($2::int[] IS NULL OR segment = ANY($2)) AND ($3::text[] IS NULL OR term = ANY($3))
                 AND (term, segment) > ($4, $5) ORDER BY term, segment LIMIT 20000
             ) page
         ) sized WHERE before < $6 ORDER BY term, segment
@@ -304,13 +300,23 @@ async def _postings(
         after = rows[-1]["term"], rows[-1]["segment"]
 
 
-async def _rewrite(connection: Connection, index: int, rows: Sequence[asyncpg.Record], dead: Numbers) -> None:
+async def _rewrite(
+    connection: Connection,
+    index: int,
+    rows: Sequence[asyncpg.Record],
+    dead: Numbers,
+    went: dict[int, NDArray[np.bool_]],
+) -> None:
+    """Without the dead; `went` marks which of these each segment had."""
     changed, gone = [], []
     for row in rows:
         held = np.frombuffer(row["postings"], POSTING)
-        stay = held[~inside(held["chunk"], dead)]
-        if len(stay) == len(held):
+        out = inside(held["chunk"], dead)
+        if not out.any():
             continue
+        marked = went.setdefault(row["segment"], np.zeros(len(dead), bool))
+        marked[np.searchsorted(dead, held["chunk"][out])] = True
+        stay = held[~out]
         if len(stay):
             changed.append((row["term"], row["segment"], len(stay), stay.tobytes()))
         else:
