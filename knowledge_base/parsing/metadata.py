@@ -7,7 +7,6 @@ of Amazon Bedrock's knowledge bases.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -189,7 +188,7 @@ def _value(key: str, value: Any) -> AttributeValue:
     if isinstance(value, str):
         return clean(value).strip()
     if isinstance(value, int | float):
-        if not math.isfinite(value) or abs(value) >= _LARGEST:
+        if not abs(value) < _LARGEST:  # false of NaN too, and never converts a long integer
             raise _Fault(f"`{key}` must be a number that is finite and below 2^63; put it in quotes to have it as text")
         return value
     if isinstance(value, list) and all(isinstance(each, str) for each in value):

@@ -58,7 +58,7 @@ class Parser:
         """
         check_size(raw, self.limits)
         if len(raw.content) <= SMALL and kind_of(raw) in ("md", "txt", "csv", "json", "jsonl"):
-            return parse(raw, self.limits)
+            return self._here(raw)
         async with self._turns:
             if self._closed:
                 raise RuntimeError("the parser is closed")
@@ -73,6 +73,15 @@ class Parser:
             else:
                 await worker.kill()
         return self._told(raw.found.name, body)
+
+    def _here(self, raw: Raw) -> Parsed:
+        try:
+            return parse(raw, self.limits)
+        except Refused:
+            raise
+        except Exception as error:  # of one document, whatever it is: as of those that a worker reads
+            log.exception("parser_failed document=%r", raw.found.name)
+            raise _unreadable(raw.found.name, type(error).__name__) from error
 
     async def close(self) -> None:
         """End the workers; documents that are being read are read to their end."""
@@ -105,7 +114,11 @@ class Parser:
             most = f"{self.limits.memory_bytes // MB} MB of memory"
             raise Refused("too_large", f"{name}: takes more than {most} to read; split it")
         log.error("parser_failed document=%r error=%s\n%s", name, body["failed"], body["traceback"])
-        raise Refused("corrupt", f"{name}: cannot be read ({body['failed']}); save it anew, or as another format")
+        raise _unreadable(name, body["failed"])
+
+
+def _unreadable(name: str, error: str) -> Refused:
+    return Refused("corrupt", f"{name}: cannot be read ({error}); save it anew, or as another format")
 
 
 class _Worker:

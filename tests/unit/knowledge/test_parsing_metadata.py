@@ -138,6 +138,7 @@ def test_bad_front_matter_is_named(front: str, told: str) -> None:
         ),
         ("[" * 50_000, "nested"),
         ('{"metadataAttributes": {"a": ' + "9" * 5000 + "}}", "digits"),
+        ('{"metadataAttributes": {"a": ' + "9" * 400 + "}}", "2^63"),
         ('{"metadataAttributes": {"a": "' + "x" * 70_000 + '"}}', "64 KB"),
     ],
 )

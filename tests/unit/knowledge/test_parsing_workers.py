@@ -91,3 +91,17 @@ async def test_who_stops_waiting_leaves_no_worker_busy() -> None:
         with pytest.raises(asyncio.CancelledError):
             await reading
         assert not worker.is_running()
+
+
+async def test_a_fault_of_ours_costs_one_small_document_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does where a worker reads: it is refused, by the name of the error."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("somewhere")
+
+    async with Parser() as parser:
+        with monkeypatch.context() as patch:
+            patch.setattr("knowledge_base.parsing.parser.parse", broken)
+            refused = await refusal(parser, "a.md", "text")
+        assert (refused.reason, "ZeroDivisionError" in str(refused)) == ("corrupt", True)
+        assert (await parser.parse(raw("a.md", "text"))).text == "text"
