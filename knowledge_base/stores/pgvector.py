@@ -18,7 +18,7 @@ from knowledge_base.embedding.base import Vectors
 from knowledge_base.errors import InvalidRequest, StoreUnreachable
 from knowledge_base.filters import Filter
 from knowledge_base.stores.base import Fault
-from knowledge_base.stores.connections import UNHURRIED_S, Connection, Pool, reaching, reading, writing
+from knowledge_base.stores.connections import UNHURRIED_S, Connection, Pool, reading, writing
 from knowledge_base.stores.filter_sql import compiled
 from knowledge_base.stores.selection import fitting
 from knowledge_base.stores.vectors import EXACT, Index, Numbers
@@ -121,26 +121,25 @@ class PgVectors:
     ) -> tuple[Numbers, NDArray[np.float32]]:
         """See `VectorIndex`."""
         query = vector.astype(np.float32).tolist()
-        with reaching():
-            async with pool.acquire() as connection:
-                if where is None:
-                    chunks = await connection.fetchval(
-                        "SELECT chunks FROM kb_indexes WHERE number = $1 AND state = 'live'", self._index.number
-                    )
-                    if not chunks:
-                        return _as_arrays([])
-                    few: Numbers | None = None
-                    exact = chunks <= EXACT
-                else:
-                    few = await fitting(connection, self._index.base, self._index.number, where, EXACT)
-                    exact = False
-                if few is not None:
-                    return _as_arrays(await self._compare(connection, query, k, few) if len(few) else [])
-                if not exact:
-                    rows = await self._ask_graph(connection, query, k, where)
-                    if len(rows) == k:
-                        return _as_arrays(rows)
-                return _as_arrays(await self._compare_all(connection, query, k, where))
+        async with reading(pool) as connection:
+            if where is None:
+                chunks = await connection.fetchval(
+                    "SELECT chunks FROM kb_indexes WHERE number = $1 AND state = 'live'", self._index.number
+                )
+                if not chunks:
+                    return _as_arrays([])
+                few: Numbers | None = None
+                exact = chunks <= EXACT
+            else:
+                few = await fitting(connection, self._index.base, self._index.number, where, EXACT)
+                exact = False
+            if few is not None:
+                return _as_arrays(await self._compare(connection, query, k, few) if len(few) else [])
+            if not exact:
+                rows = await self._ask_graph(connection, query, k, where)
+                if len(rows) == k:
+                    return _as_arrays(rows)
+            return _as_arrays(await self._compare_all(connection, query, k, where))
 
     async def _compare(self, connection: Connection, query: list[float], k: int, few: Numbers) -> list[asyncpg.Record]:
         """With each of these. `+ 0` keeps the planner from the graph."""

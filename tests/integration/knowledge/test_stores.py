@@ -9,12 +9,13 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from knowledge_base.errors import StoreUnreachable
 from knowledge_base.stores import segments
 from knowledge_base.stores.catalog import BaseRow, create_base
-from knowledge_base.stores.connections import Pool
+from knowledge_base.stores.connections import WRITERS, Pool
 from knowledge_base.stores.numbering import take_numbers
 from knowledge_base.stores.opening import open_store
-from tests.contract.knowledge_rows import MODEL, ready
+from tests.contract.knowledge_rows import MODEL, ready, unit
 
 
 @pytest_asyncio.fixture
@@ -60,3 +61,37 @@ async def test_words_go_though_another_wrote_amid_them(
     assert await pool.fetchval("SELECT count(*) FROM kb_postings WHERE term LIKE 'brav%'") == 0
     assert await pool.fetchval("SELECT chunks FROM kb_segments") == 3
     assert await store.verify() == []
+
+
+async def test_searches_go_on_while_many_wait_to_write(pool: Pool, base: BaseRow, database_url: str) -> None:
+    """Somebody else, such as who builds a graph, keeps more writers waiting than the pool has connections."""
+    store = await open_store(pool, base, MODEL, {})
+    await store.put([ready("a", ["hello world"])])
+    other = await asyncpg.connect(database_url)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock($1, $2)", WRITERS, base.number)
+            waiting = [asyncio.create_task(store.delete([f"none{n}"])) for n in range(2 * pool.get_max_size())]
+            sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = $1"
+            async with asyncio.timeout(10):
+                while not await other.fetchval(sql, WRITERS):
+                    await asyncio.sleep(0.01)
+                assert len((await store.by_word("hello", 3)).chunks) == 1
+            assert not any(each.done() for each in waiting)
+        assert await asyncio.gather(*waiting) == [0] * len(waiting)
+    finally:
+        await other.close()
+
+
+async def test_no_connection_in_time_is_said(pool: Pool, base: BaseRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than waited for without end."""
+    monkeypatch.setattr("knowledge_base.stores.connections.ACQUIRE_S", 0.05)
+    store = await open_store(pool, base, MODEL, {})
+    held = [await pool.acquire() for _ in range(pool.get_max_size())]
+    try:
+        for call in (store.by_word("hello", 3), store.by_vector(unit(1), 3), store.delete(["a"])):
+            with pytest.raises(StoreUnreachable):
+                await call
+    finally:
+        for each in held:
+            await pool.release(each)
