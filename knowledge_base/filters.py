@@ -6,7 +6,6 @@ tested against.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,6 +38,7 @@ OF_STRING = ("startsWith", "stringContains")
 GROUPS = ("andAll", "orAll")
 MAX_DEPTH = 5
 MAX_LEAVES = 100
+LARGEST = 2.0**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _read_group(operator: str, inner: object, here: str, depth: int, leaves: lis
 def _value(operator: str, value: object, field: str) -> Scalar | tuple[Scalar, ...]:
     if operator in COMPARES:
         if not _is_number(value):
-            raise InvalidRequest(field, "must be a number")
+            raise InvalidRequest(field, "must be a number below 2^63")
     elif operator in OF_STRING:
         if not isinstance(value, str) or not value:
             raise InvalidRequest(field, "must be a string that is not empty")
@@ -155,7 +155,8 @@ def _value(operator: str, value: object, field: str) -> Scalar | tuple[Scalar, .
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # As attributes are. The comparison is false of NaN too, and never converts a long integer.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _is_scalar(value: object) -> bool:

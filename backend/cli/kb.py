@@ -250,6 +250,8 @@ def _filter(text: str | None) -> Filter | None:
         return None
     try:
         return read_filter(json.loads(text), "--filter")
+    except RecursionError:
+        raise typer.BadParameter("--filter is nested too deep") from None
     except ValueError as error:
         raise typer.BadParameter(f"--filter is no JSON: {error}") from None
     except InvalidRequest as error:
