@@ -26,6 +26,7 @@ from knowledge_base.loading import loader
 from knowledge_base.loading.command import Request, carry_out
 from knowledge_base.loading.loader import Loader
 from knowledge_base.loading.orders import SourcePolicy
+from knowledge_base.loading.reindexing import reindex
 from knowledge_base.loading.report import Report
 from knowledge_base.parsing import Limits
 from knowledge_base.sources.base import Source
@@ -418,6 +419,31 @@ async def test_a_new_index_takes_over_when_it_is_complete(shared_url: str, tenan
         base = await bases.open(tenant)
         assert {each.version for each in (await known(base)).values()} == {1}
         assert (await base.store.summary()).chunking["kind"] == "fixed"
+
+
+async def test_a_new_index_that_cannot_be_names_the_document(
+    bases: KnowledgeBases, tenant: str, tmp_path: Path
+) -> None:
+    """One whose text is lost, or that the model does not take: the index that answers stays."""
+    base = await bases.open(tenant, create=True)
+    write(tmp_path, a="text", b="short", c="word " * 150)
+    await sync(base, tmp_path)
+    bases._embedder = Letters()
+    report = await reindex(bases, base.row, lambda report: None)
+    assert isinstance(report.error, TextTooLong)
+    assert (str(report.error).startswith("c.md: "), report.counts.updated) == (True, 2)
+
+    sql = "DELETE FROM kb_parsed p USING kb_documents d WHERE d.number = p.document AND d.base = $1 AND d.doc_id = $2"
+    await bases.pool.execute(sql, base.row.number, "a.md")
+    write(tmp_path, c="no longer long")
+    bases._embedder = None
+    await sync(base, tmp_path)
+    object.__setattr__(bases, "config", replace(bases.config, chunking=ChunkingConfig("fixed", 300)))
+    async with asyncio.timeout(60):
+        report = await reindex(bases, base.row, lambda report: None)
+    assert isinstance(report.error, NotFound)
+    assert "'a.md' is lost" in str(report.error)
+    assert len((await base.store.by_word("short", 5)).chunks) == 1
 
 
 async def test_an_unreadable_document_says_so_and_is_asked_for_again(base: KnowledgeBase, tmp_path: Path) -> None:
