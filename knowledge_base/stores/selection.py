@@ -27,7 +27,7 @@ async def fitting(connection: Connection, base: int, index: int, where: Filter, 
     condition = compiled(where, base, values)
     rows = await connection.fetch(
         f"""
-        SELECT d.number, p.first, coalesce(p.count, 0) AS count
+        SELECT coalesce(p.first, 0) AS first, coalesce(p.count, 0) AS count
         FROM (SELECT d.number FROM kb_documents d WHERE d.base = $1 AND d.state = 'live' AND {condition} LIMIT $3) d
         LEFT JOIN kb_parts p ON p.document = d.number AND p.index = $2
         """,

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from knowledge_base.errors import StoreUnreachable
+from knowledge_base.filters import Leaf
 from knowledge_base.stores import segments
 from knowledge_base.stores.catalog import BaseRow, create_base
 from knowledge_base.stores.connections import WRITERS, Pool
@@ -95,3 +96,14 @@ async def test_no_connection_in_time_is_said(pool: Pool, base: BaseRow, monkeypa
     finally:
         for each in held:
             await pool.release(each)
+
+
+async def test_a_document_that_is_not_indexed_hides_no_other(pool: Pool, base: BaseRow) -> None:
+    """It is what `verify` says; a filter that it fits finds the rest."""
+    store = await open_store(pool, base, MODEL, {})
+    await store.put([ready(name, ["hello world"], {"t": "a"}) for name in ("lost", "there")])
+    await pool.execute("DELETE FROM kb_parts p USING kb_documents d WHERE d.number = p.document AND d.doc_id = 'lost'")
+    assert "document_not_indexed" in {each.kind for each in await store.verify()}
+    hits = await store.by_word("hello", 3, Leaf("equals", "t", "a"))
+    assert [each.doc_id for each in await store.read(hits.chunks.tolist())] == ["there"]
+    assert len((await store.by_vector(unit(0, 0), 3, Leaf("equals", "t", "a"))).chunks) == 1
