@@ -1,6 +1,7 @@
 """What of a conversation a model is shown: whole turns, the newest first, as many as it can read.
 
-Turns that were summed up are left to their summary, and of a long tool result the beginning is shown. Pure: the
+Turns that were summed up are left to their summary, of a long tool result the beginning is shown, and of the documents
+that earlier turns read no more than which they were. Pure: the
 transcript itself is never cut.
 """
 
@@ -13,6 +14,7 @@ from itertools import chain, pairwise
 
 from agent.by_object import ByObject
 from agent.long_results import READ, cut
+from agent.passages import forgotten
 from agent.providers.base import Capabilities, ModelRequest, Tokens
 from agent.providers.prompt import result_text, system_text
 from agent.routing.failover import Tried
@@ -42,7 +44,8 @@ def fit(
     if not capabilities.reads_prose:
         said = tuple(m for m in request.messages if not isinstance(m, SummaryMessage))
         return replace(request, messages=said, plain=tried.plain)
-    turns, summary = uncovered(request.messages)
+    given = _remembered(request.messages)
+    turns, summary = uncovered(given)
     facts = replace(request.facts, summary=summary) if summary else request.facts
     asked = replace(request, messages=(), facts=facts, plain=tried.plain)
     room = capabilities.max_context_tokens - capabilities.max_output_tokens - _fixed(asked)
@@ -50,7 +53,7 @@ def fit(
     if tried.shorter:
         room = min(room, sum(size(message) for turn in shown for message in turn)) // 2
         shown = _newest(turns, room, result_chars, capabilities)
-    messages, known = tuple(chain.from_iterable(shown)), set(map(id, request.messages))
+    messages, known = tuple(chain.from_iterable(shown)), set(map(id, given))
     reads_on = _reads_on(capabilities) and any(id(message) not in known for message in messages)
     return replace(asked, messages=messages, tools=(*request.tools, READ) if reads_on else request.tools)
 
@@ -93,6 +96,12 @@ def uncovered(messages: Sequence[Message]) -> tuple[list[Sequence[Message]], str
                 said = [_without_summaries(turn) for turn in turns[max(0, position - message.keeps) :]]
                 return [turn for turn in said if turn], message.text
     return turns, ""
+
+
+def _remembered(messages: Sequence[Message]) -> list[Message]:
+    """The messages without what documents said in turns before the present one."""
+    begun = max((n for n, message in enumerate(messages) if isinstance(message, UserMessage)), default=0)
+    return [*map(forgotten, messages[:begun]), *messages[begun:]]
 
 
 def _without_summaries(turn: Sequence[Message]) -> Sequence[Message]:

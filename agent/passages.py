@@ -7,11 +7,14 @@ since its document may have changed or gone meanwhile.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.by_object import ByObject
 from agent.transcript import JsonObject, Message, ToolMessage
 
+# What stays of a passage when its turn is over: enough to see that it was looked up.
+_KEPT = ("number", "document_id", "title", "version")
 # The kind of part that a tool makes whose results hold passages, under the same name.
 PART = "passages"
 
@@ -115,6 +118,19 @@ def read_passage(body: Any) -> Passage | None:
     )
 
 
+def forgotten(message: Message) -> Message:
+    """The message as a later turn's model reads it: passages by name, without texts, since they may have changed."""
+    return _FORGOTTEN.of(message) if isinstance(message, ToolMessage) and PART in message.result else message
+
+
+def _forget(message: ToolMessage) -> ToolMessage:
+    listed = message.result[PART]
+    found = [each for each in (listed if isinstance(listed, list) else ()) if isinstance(each, dict)]
+    named = [{key: each[key] for key in _KEPT if key in each} for each in found]
+    note = "The texts are left out, since documents may have changed meanwhile. Search again to read them."
+    return replace(message, result={**message.result, PART: named, **({"note": note} if named else {})})
+
+
 def sources_in(result: JsonObject) -> tuple[JsonObject, ...]:
     """What a result found, without the texts: for whoever follows the turn."""
     listed = result.get(PART)
@@ -141,3 +157,7 @@ def _numbers_in(message: Message) -> Iterator[int]:
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+# The same message gives the same object again, so that its text is made once.
+_FORGOTTEN: ByObject[ToolMessage, ToolMessage] = ByObject(_forget, kept=2_048)

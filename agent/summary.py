@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from agent.context import uncovered
 from agent.errors import BudgetSpent, ModelError
 from agent.model_call import ask_aside
+from agent.passages import forgotten
 from agent.providers.base import ModelRequest, TurnFacts
 from agent.providers.prompt import result_text
 from agent.transcript import AssistantMessage, Message, SummaryMessage, ToolMessage, UserMessage
@@ -78,7 +79,7 @@ async def sum_up(turn: Turn) -> None:
 def told(turns: Sequence[Sequence[Message]], earlier: str) -> str:
     """These turns and the summary of those before them as data; no text inside can end it."""
     lines = [f"Earlier minutes: {earlier}"] if earlier else []
-    lines += [line for turn in turns for message in turn for line in _lines(message)]
+    lines += [line for turn in turns for message in turn for line in _lines(forgotten(message))]
     text = "\n".join(lines)
     if len(text) > MAX_READ:
         text = f"{text[: MAX_READ // 2]}\n…\n{text[-MAX_READ // 2 :]}"
@@ -91,6 +92,6 @@ def _lines(message: Message) -> Iterator[str]:
             yield f"Person: {text.strip()[:MAX_MESSAGE]}"
         case AssistantMessage(text=text) if text.strip():
             yield f"Assistant: {text.strip()[:MAX_MESSAGE]}"
-        case ToolMessage(name=name, ok=ok):
-            shown = result_text(message.result).removeprefix("<data>").removesuffix("</data>")[:MAX_RESULT]
+        case ToolMessage(name=name, ok=ok, result=result):
+            shown = result_text(result).removeprefix("<data>").removesuffix("</data>")[:MAX_RESULT]
             yield f"Result of {name}{'' if ok else ' (failed)'}: {shown}"

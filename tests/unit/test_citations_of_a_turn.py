@@ -174,6 +174,25 @@ async def test_auto_searches_once_and_keeps_it_out_of_the_history() -> None:
     assert "only the office" not in str(seen[1].messages)
 
 
+async def test_a_later_turn_reads_no_passage_of_an_earlier_one() -> None:
+    """A document may have gone meanwhile: its name stays in what models read, its words in the transcript alone."""
+    seen: list[ModelRequest] = []
+
+    def answers(request: ModelRequest) -> list[object]:
+        seen.append(request)
+        return [*says("It is free.")]
+
+    told = talk([LOOK], answers, answers)  # type: ignore[arg-type]
+    await told.say("what does cancelling cost?")
+    await told.say("are you sure?")
+    (now,), (later,) = ([m for m in each.messages if isinstance(m, ToolMessage)] for each in seen)
+    assert "24 hours" in now.result["passages"][0]["text"]
+    assert later.result["passages"][0] == {"number": 1, "document_id": "pol-01", "title": "Fees", "version": 1}
+    assert "24 hours" not in str(seen[1].messages)
+    assert "read_tool_result" not in {tool.name for tool in seen[1].tools}
+    assert "24 hours" in str(told.history)
+
+
 @pytest.mark.parametrize("text", ["yes", "the second one", "2", "no thanks"])
 async def test_auto_leaves_what_asks_nothing_alone(text: str) -> None:
     """A yes to what waits, a pick, a number."""
