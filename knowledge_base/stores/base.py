@@ -131,7 +131,8 @@ class Store(Protocol):
     async def put(self, documents: Sequence[Ready]) -> None:
         """Replace these documents by these versions, in one transaction: all of them or, on any error, none.
 
-        A document that is there with the same content hash keeps its version and changes nothing.
+        A document that is there with the same content hash keeps its version and changes nothing. `Refused`
+        (duplicate), and nothing has happened, when one is a live document of another source.
         """
         ...
 

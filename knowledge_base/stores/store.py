@@ -13,7 +13,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_base.errors import IndexMismatch, InvalidRequest, NotFound
+from knowledge_base.errors import IndexMismatch, InvalidRequest, NotFound, Refused
 from knowledge_base.filters import Filter
 from knowledge_base.lexical.tokens import TOKENS_VERSION
 from knowledge_base.stores import documents as rows_of
@@ -160,10 +160,10 @@ class KnowledgeStore:
         return IndexMismatch(f"knowledge base {self._base.name} was indexed anew meanwhile; try again")
 
     async def _changed(self, connection: Connection, documents: Sequence[Ready], marks: dict[str, str]) -> Changed:
-        """Which of them differ from what is there."""
+        """Which of them differ from what is there; `Refused` when one is a live document of another source."""
         rows = await connection.fetch(
             """
-            SELECT d.number, d.doc_id, d.source, d.uri, d.stamp, d.fingerprint,
+            SELECT d.number, d.doc_id, d.source, d.uri, d.stamp, d.fingerprint, d.state,
                    d.state = 'live' AND p.version = d.version AS there
             FROM kb_documents d LEFT JOIN kb_parts p ON p.document = d.number AND p.index = $2
             WHERE d.base = $1 AND d.doc_id = ANY($3::text[])
@@ -176,6 +176,10 @@ class KnowledgeStore:
         found = Changed([], [], [])
         for each in documents:
             row = known.get(storable(each.doc_id))
+            if row and row["state"] == "live" and row["source"] != storable(each.source):
+                raise Refused(
+                    "duplicate", f"{each.doc_id!r} is a document of {row['source']} already: rename one of them"
+                )
             if row is None or not row["there"] or row["fingerprint"] != marks[row["doc_id"]]:
                 found.documents.append(each)
                 found.old.extend([row["number"]] if row else [])
@@ -185,9 +189,9 @@ class KnowledgeStore:
 
     async def _readdress(self, connection: Connection, row: asyncpg.Record, ready: Ready) -> None:
         found = ready.raw.found
-        now = storable(ready.source), storable(found.uri), storable(found.stamp)
-        if now != (row["source"], row["uri"], row["stamp"]):
-            sql = "UPDATE kb_documents SET source = $2, uri = $3, stamp = $4 WHERE number = $1"
+        now = storable(found.uri), storable(found.stamp)
+        if now != (row["uri"], row["stamp"]):
+            sql = "UPDATE kb_documents SET uri = $2, stamp = $3 WHERE number = $1"
             await connection.execute(sql, row["number"], *now)
 
     async def restamp(self, stamps: Sequence[tuple[str, str]]) -> None:

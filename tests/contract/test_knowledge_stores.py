@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from knowledge_base.documents import embedded_text
 from knowledge_base.embedding.base import EmbeddingModel
-from knowledge_base.errors import IndexMismatch, InvalidRequest, NotFound, StoreUnreachable
+from knowledge_base.errors import IndexMismatch, InvalidRequest, NotFound, Refused, StoreUnreachable
 from knowledge_base.filters import Filter, Group, Leaf, matches
 from knowledge_base.lexical.bm25 import WordIndex
 from knowledge_base.lexical.tokens import tokens
@@ -502,19 +502,33 @@ async def test_stamps_uris_and_pages_of_documents(here: Place) -> None:
     store = await here.store()
     await store.put(library(5))
     await store.restamp([("d01", "2"), ("none", "3")])
-    moved = ready("d02", [], source="bucket")
     again = library(3)[2]
-    await store.put([replace(again, source="bucket", raw=replace(again.raw, found=moved.raw.found))])
+    await store.put([replace(again, raw=replace(again.raw, found=replace(again.raw.found, uri="file:///moved.txt")))])
     known = {each.doc_id: each async for each in store.known()}
     assert (known["d01"].stamp, known["d01"].version) == ("2", 1)
-    assert (known["d02"].source, known["d02"].version) == ("bucket", 1)
-    assert [each.doc_id async for each in store.known("bucket")] == ["d02"]
+    assert (known["d02"].uri, known["d02"].version) == ("file:///moved.txt", 1)
+    await store.put([ready("d05", ["owls hoot"], source="bucket")])
+    assert [each.doc_id async for each in store.known("bucket")] == ["d05"]
     page = await store.documents(limit=2)
     assert [each.doc_id for each in page] == ["d00", "d01"]
     assert [each.doc_id for each in await store.documents(after="d01", limit=2)] == ["d02", "d03"]
     await store.delete(["d00"])
     assert [each.doc_id for each in await store.documents(state="deleted")] == ["d00"]
     assert [each.doc_id for each in await store.documents(state=None, limit=2)] == ["d00", "d01"]
+
+
+async def test_a_document_stays_with_its_source(here: Place) -> None:
+    """What another source has under that id is refused, the same or not, and with it its batch; until it is deleted."""
+    store = await here.store()
+    await store.put([ready("a", ["cats sleep"])])
+    for text in ("cats sleep", "dogs run"):
+        with pytest.raises(Refused, match="document of folder") as refused:
+            await store.put([ready("b", ["owls hoot"]), ready("a", [text], source="bucket")])
+        assert refused.value.reason == "duplicate"
+    assert [(each.doc_id, each.source, each.version) async for each in store.known()] == [("a", "folder", 1)]
+    await store.delete(["a"])
+    await store.put([ready("a", ["dogs run"], source="bucket")])
+    assert (await store.document("a")).source == "bucket"
 
 
 LOADS_UNTIL_KILLED = """
