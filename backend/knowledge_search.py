@@ -10,9 +10,8 @@ import structlog
 from agent.definition import KnowledgePolicy
 from knowledge_base.bases import KnowledgeBases
 from knowledge_base.errors import KnowledgeError, NotFound
-from knowledge_base.filters import read_filter
 from knowledge_base.retrieval.base import Passage
-from tools.contract import JsonObject
+from tools.contract import JsonObject, Readable
 from tools.errors import KnowledgeUnavailable
 
 log = structlog.get_logger(__name__)
@@ -26,15 +25,15 @@ class KnowledgeSearchIn:
     tenant: str
     policy: KnowledgePolicy
 
-    async def search(self, query: str, most: int | None, where: JsonObject | None) -> JsonObject:
+    async def search(self, query: str, most: int | None, readable: Readable | None) -> JsonObject:
         """See `KnowledgeSearch.search`. A base that nobody has made yet is an empty one."""
         try:
             base = await self.bases.open(self.tenant, self.policy.base)
             found = await base.search(
                 query,
                 k=most or self.policy.passages,
-                where=read_filter(where) if where else None,
                 min_score=self.policy.min_score,
+                readable=readable,
             )
         except NotFound as error:
             return {

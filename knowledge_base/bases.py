@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 
@@ -19,10 +19,12 @@ from knowledge_base.stores.base import Store
 from knowledge_base.stores.catalog import BaseRow, create_base, find_base, list_bases
 from knowledge_base.stores.connections import UNREACHABLE, Pool
 from knowledge_base.stores.opening import StoreKind, open_store
+from knowledge_base.stores.seen import Readable, Seen
 
 DEFAULT = "default"
 MAX_CONNECTIONS = 6
 CONNECT_S = 10.0
+NOTHING_READABLE = "No passage that you may read fits that question."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,20 @@ class KnowledgeBase:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         min_score: float | None = None,
+        readable: Readable | None = None,
     ) -> SearchResult:
-        """The best passages; see `Retriever.search`."""
-        return await self.retriever.search(query, k=k, mode=mode, where=where, min_score=min_score)
+        """The best passages; see `Retriever.search`.
+
+        `readable` says by a document's attributes whether the caller may read it. The others are as if they were not
+        there: they take no place, no threshold goes by them, and why there is nothing does not depend on them.
+        """
+        if readable is None:
+            return await self.retriever.search(query, k=k, mode=mode, where=where, min_score=min_score)
+        retriever = Retriever(Seen(self.store, readable), self.embedder)
+        found = await retriever.search(query, k=k, mode=mode, where=where, min_score=min_score)
+        if found.passages or found.reason == "empty_query":
+            return found
+        return replace(found, reason="no_match", explanation=NOTHING_READABLE)
 
 
 class KnowledgeBases:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from knowledge_base.embedding.base import Embedder
 from knowledge_base.errors import EmbeddingFailed, InvalidRequest
@@ -17,7 +18,7 @@ from knowledge_base.filters import Filter
 from knowledge_base.retrieval.base import Mode, Passage, Reason, SearchResult
 from knowledge_base.retrieval.diversity import diverse
 from knowledge_base.retrieval.fusion import Ranking, fuse
-from knowledge_base.stores.base import Hits, Store, Stored
+from knowledge_base.stores.base import Hits, Stored
 
 MAX_QUERY = 20_000  # characters
 SEARCHED_QUERY = 2_000  # characters of it that are looked for: its beginning
@@ -37,6 +38,30 @@ class Reranker(Protocol):
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score in 0..1 for each text."""
+        ...
+
+
+class Searched(Protocol):
+    """What a search needs of a store: see `Store`."""
+
+    async def by_word(self, query: str, k: int, where: Filter | None = None) -> Hits:
+        """The k best by their words."""
+        ...
+
+    async def by_vector(self, vector: NDArray[np.float32], k: int, where: Filter | None = None) -> Hits:
+        """The k nearest."""
+        ...
+
+    async def read(self, chunks: Sequence[int]) -> list[Stored]:
+        """Those that are still there."""
+        ...
+
+    async def parsed_span(self, doc_id: str, start: int, end: int) -> str:
+        """A piece of the parsed text."""
+        ...
+
+    async def documents(self, *, limit: int = 100, where: Filter | None = None) -> Sequence[object]:
+        """Some that fit."""
         ...
 
 
@@ -65,7 +90,7 @@ class _Search:
 class Retriever:
     """Searches one base. `embedder` None: by words alone."""
 
-    def __init__(self, store: Store, embedder: Embedder | None, reranker: Reranker | None = None) -> None:
+    def __init__(self, store: Searched, embedder: Embedder | None, reranker: Reranker | None = None) -> None:
         self._store = store
         self._embedder = embedder
         self._reranker = reranker

@@ -13,9 +13,8 @@ import yaml
 
 from agent.extracts import words
 from agent.transcript import JsonObject
-from knowledge_base.filters import matches, read_filter
 from tests.doubles.world import SPECS, FakeToolbox
-from tools.contract import Identity, Prepared, ToolContext, ToolError, ToolResult, ToolSpec
+from tools.contract import Identity, Prepared, Readable, ToolContext, ToolError, ToolResult, ToolSpec
 from tools.in_process import InProcess
 from tools.knowledge import ACTIONS
 
@@ -57,7 +56,7 @@ class Library:
     queries: list[str] = field(default_factory=list)
     fails: ToolError | None = None
 
-    async def search(self, query: str, most: int | None, where: JsonObject | None) -> JsonObject:
+    async def search(self, query: str, most: int | None, readable: Readable | None) -> JsonObject:
         """By the share of the question's words that a section holds, rare words first."""
         self.queries.append(query)
         if self.fails is not None:
@@ -69,7 +68,7 @@ class Library:
         rated = [
             (sum(asked[word] for word in asked.keys() & own) / whole, each)
             for own, each in zip(held, self.sections, strict=True)
-            if where is None or matches(read_filter(where), each.attributes)
+            if readable is None or readable(each.attributes)
         ]
         best = sorted((pair for pair in rated if pair[0] >= self.least), key=lambda pair: -pair[0])[: most or 4]
         return {

@@ -14,7 +14,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.doubles.documents import Library, shipped
+from tests.doubles.documents import Library, Section, shipped
 from tests.doubles.world import CUSTOMER, OFFICES, World
 from tests.integration.test_lambda_handlers import serve_of
 from tools.contract import JsonObject
@@ -44,7 +44,7 @@ class Service:
         wanted = json.loads(body)
         search = wanted["retrievalConfiguration"]["vectorSearchConfiguration"]
         query = wanted["retrievalQuery"]["text"]
-        found = await self.library.search(query, search["numberOfResults"], search.get("filter"))
+        found = await self.library.search(query, search["numberOfResults"], None)
         return web.json_response(
             {
                 "retrievalResults": [_result(each) for each in found["passages"]],
@@ -103,6 +103,20 @@ async def test_the_function_finds_what_the_tool_finds_here(service: Service) -> 
 
 def _alike(result: JsonObject) -> JsonObject:
     return {key: value for key, value in result.items() if key not in ("milliseconds", "knowledge_base")}
+
+
+async def test_documents_for_others_take_no_place(service: Service) -> None:
+    """A base that cannot be told who reads is asked for more, until there are enough for the caller."""
+    staff = [Section(f"staff-{n}", "Fees", "Fees", "Fee for cancelling.", {"audience": "staff"}) for n in range(12)]
+    text = "There is no fee for cancelling early, nor for moving."
+    service.library = Library([*staff, Section("own", "Fees", "Fees", text, {"audience": ["Customer"]})])
+    found = await call(QUESTION)
+    assert [each["document_id"] for each in found["passages"]] == ["own"]
+    counts = [
+        json.loads(body)["retrievalConfiguration"]["vectorSearchConfiguration"]["numberOfResults"]
+        for _, body in service.asked
+    ]
+    assert counts == [3, 9, 27]
 
 
 async def test_requests_are_signed_where_that_is_wanted(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

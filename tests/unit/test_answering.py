@@ -20,12 +20,10 @@ from agent.transcript import UserMessage
 from backend.answering import generation
 from backend.answering.generation import NOTHING, Piece, answer
 from backend.answering.prompt import Exchange, Question, prompt_of
-from backend.answering.reading import Reader
-from knowledge_base.filters import Filter, matches
-from knowledge_base.retrieval.base import Passage, SearchResult
+from knowledge_base.retrieval.base import Passage
 from tests.doubles.scripted_model import Scene, ScriptedWire, says, scripted
 from tools.breaker import Breaker
-from tools.contract import Directory, Identity
+from tools.contract import Identity
 
 NOBODY = Identity("anonymous")
 MARKED = "Windows take 4 hours [1]. Ask the office [2]."
@@ -244,60 +242,3 @@ async def test_a_silent_model_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -
     alone = replace(first, first_token_s=None)
     with pytest.raises(ModelTimeout):
         await read(Plan((alone,)), question())
-
-
-# --- who reads --------------------------------------------------------------------------------------------------------
-
-
-class Base:
-    """A base of a few passages, which all fit every question."""
-
-    def __init__(self, *passages: Passage) -> None:
-        self.passages = passages
-
-    async def search(
-        self,
-        query: str,
-        *,
-        k: int = 5,
-        mode: Any = "hybrid",
-        where: Filter | None = None,
-        min_score: float | None = None,
-    ) -> SearchResult:
-        fitting = [each for each in self.passages if where is None or matches(where, each.attributes)]
-        found = tuple(sorted(fitting, key=lambda each: -each.score)[:k])
-        return SearchResult(query, mode, found, "ok" if found else "no_match", "")
-
-
-CUSTOMER = Identity("customer", "7", "B2C", "L1", ("L1",))
-INTERNAL = [passage(f"internal-{n}", "x", 0.9, audience=["staff"]) for n in range(5)]
-
-
-@pytest.mark.parametrize(
-    ("who", "found"),
-    [
-        (CUSTOMER, ["open", "label", "word"]),
-        (NOBODY, ["open", "label", "word"]),
-        (replace(CUSTOMER, customer_type="B2B"), ["open", "business", "word"]),
-        (Identity("operator"), ["internal-0", "internal-1", "internal-2"]),
-    ],
-)
-async def test_nobody_is_shown_what_is_not_for_them(who: Identity, found: list[str]) -> None:
-    """What is for them moves up, however much there is that is not."""
-    base = Base(
-        *INTERNAL,
-        passage("open", "x", 0.95),
-        passage("label", "x", 0.5, audience=["residential"]),
-        passage("word", "x", 0.3, audience="customer"),
-        passage("business", "x", 0.4, audience=["business"]),
-        passage("elsewhere", "x", 0.99, audience=["residential"], locations=["another city"]),
-    )
-    reader = Reader(who, Directory({}))
-    if who.role == "operator":
-        base = Base(*INTERNAL)
-    result = await reader.search(base, "q", k=3)
-    assert [each.doc_id for each in result.passages] == found
-    only_staff = Base(*INTERNAL)
-    if who.role != "operator":
-        nothing = await reader.search(only_staff, "q", k=3)
-        assert (nothing.passages, nothing.reason) == ((), "no_match")

@@ -10,14 +10,13 @@ from agent.definition import KnowledgePolicy
 from backend.knowledge_search import KnowledgeSearchIn
 from knowledge_base.bases import KnowledgeBases
 from knowledge_base.errors import IndexMismatch, InvalidRequest, NotFound, StoreUnreachable
-from knowledge_base.filters import Filter, to_json
 from knowledge_base.retrieval.base import Passage, SearchResult
+from tools.contract import Readable
 from tools.errors import KnowledgeUnavailable
 
 FOUND = Passage(
     "pol-01", 3, "content:/pol-01.md", "Fees", "Notice", None, 5, 20, "There is no fee.", 0.8, "k", {"audience": "all"}
 )
-WHERE = {"listContains": {"key": "audience", "value": "customer"}}
 
 
 class Bases:
@@ -34,8 +33,8 @@ class Bases:
             raise self.fails
         return self
 
-    async def search(self, query: str, *, k: int, where: Filter | None, min_score: float | None) -> SearchResult:
-        self.asked = {"query": query, "k": k, "where": where and to_json(where), "min_score": min_score}
+    async def search(self, query: str, *, k: int, min_score: float | None, readable: Readable | None) -> SearchResult:
+        self.asked = {"query": query, "k": k, "min_score": min_score, "readable": readable}
         reason, said = ("ok", "") if self.passages else ("no_match", "Nothing fits.")
         return SearchResult(query, "hybrid", self.passages, cast(Any, reason), said, timings={"a": 1.0, "b": 2.5})
 
@@ -45,16 +44,16 @@ def search_in(bases: Bases, **policy: Any) -> KnowledgeSearchIn:
 
 
 async def test_a_search_is_as_the_definition_wants_it() -> None:
-    """Base, number and threshold come from there, unless the model asks for another number; the filter is code's."""
+    """Base, number and threshold come from there, unless the model asks for another number; who reads is code's."""
     bases = Bases()
-    found = await search_in(bases, base="faq", passages=3, min_score=0.2).search("fee?", None, WHERE)
+    found = await search_in(bases, base="faq", passages=3, min_score=0.2).search("fee?", None, bool)
     assert bases.opened == ("acme", "faq")
-    assert bases.asked == {"query": "fee?", "k": 3, "where": WHERE, "min_score": 0.2}
+    assert bases.asked == {"query": "fee?", "k": 3, "min_score": 0.2, "readable": bool}
     (passage,) = found["passages"]
     assert (passage["document_id"], passage["start"], passage["end"], passage["version"]) == ("pol-01", 5, 20, 3)
     assert (found["knowledge_base"], found["reason"], found["milliseconds"]) == ("faq", "ok", 3.5)
     await search_in(bases).search("fee?", 7, None)
-    assert (bases.asked["k"], bases.asked["where"]) == (7, None)
+    assert (bases.asked["k"], bases.asked["readable"]) == (7, None)
 
 
 async def test_a_base_that_is_not_there_is_empty() -> None:

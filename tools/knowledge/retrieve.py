@@ -16,11 +16,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 import orjson
 
-from tools.contract import JsonObject
+from tools.contract import JsonObject, Readable
 from tools.errors import KnowledgeUnavailable
 from tools.signing import signature
 
 USUAL = 4
+MOST = 100  # results of one request, as Bedrock has it
 SERVICE = "bedrock"  # requests to bedrock-agent-runtime are signed for this name
 UNREACHABLE = "I can't look that up in our documents just now."
 _AWS = (".amazonaws.com", ".amazonaws.com.cn")
@@ -66,18 +67,19 @@ class Retrieve:
     min_score: float = 0.0
     timeout_s: float = 8.0
 
-    async def search(self, query: str, most: int | None, where: JsonObject | None) -> JsonObject:
-        """See `KnowledgeSearch.search`."""
-        wanted: JsonObject = {"numberOfResults": most or self.usual, **({"filter": where} if where else {})}
-        body = {
-            "retrievalQuery": {"text": query},
-            "retrievalConfiguration": {"vectorSearchConfiguration": wanted},
-        }
-        began = time.perf_counter()
-        answer = await self._post(orjson.dumps(body))
-        found = answer.get("retrievalResults")
-        passages = [_passage(each) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-        fitting = [each for each in passages if each["score"] >= self.min_score]
+    async def search(self, query: str, most: int | None, readable: Readable | None) -> JsonObject:
+        """See `KnowledgeSearch.search`. Asks for more while too few may be read."""
+        began, wanted = time.perf_counter(), most or self.usual
+        size = wanted
+        while True:
+            answer = await self._ask(query, size)
+            found = answer.get("retrievalResults")
+            results = [_passage(each) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+            passages = [each for each in results if readable is None or readable(each["attributes"])]
+            if len(passages) >= wanted or len(results) < size or size >= MOST:
+                break
+            size = min(size * 3, MOST)
+        fitting = [each for each in passages if each["score"] >= self.min_score][:wanted]
         reason = "below_threshold" if passages else str(answer.get("reason") or "no_match")
         return {
             "knowledge_base": self.knowledge_base,
@@ -86,6 +88,10 @@ class Retrieve:
             "explanation": "" if fitting else str(answer.get("explanation") or "No passage fits that question."),
             "milliseconds": round((time.perf_counter() - began) * 1000, 1),
         }
+
+    async def _ask(self, query: str, size: int) -> JsonObject:
+        wanted = {"vectorSearchConfiguration": {"numberOfResults": size}}
+        return await self._post(orjson.dumps({"retrievalQuery": {"text": query}, "retrievalConfiguration": wanted}))
 
     async def _post(self, body: bytes) -> JsonObject:
         url = f"{self.url.rstrip('/')}/knowledgebases/{quote(self.knowledge_base, safe='')}/retrieve"

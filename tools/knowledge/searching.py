@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
 from tools.action import action
 from tools.contract import JsonObject, ToolContext
 from tools.errors import KnowledgeUnavailable
-from tools.knowledge.visibility import filter_of, may_read
+from tools.knowledge.visibility import readable_by
 
 GROUP = "knowledge"
 QUERY_CHARS = 1_000
@@ -46,12 +46,10 @@ async def search_knowledge_base(query: Query, ctx: ToolContext, max_results: Cou
     """
     if ctx.knowledge is None:
         raise KnowledgeUnavailable("I can't look that up in our documents here.")
-    found = await ctx.knowledge.search(query, max_results, None)
-    passages = _readable(found["passages"], ctx)
-    if len(passages) < len(found["passages"]):
-        # What somebody else may read took places: look among what is labelled for this caller.
-        labelled = await ctx.knowledge.search(query, max_results, filter_of(ctx.identity))
-        passages = _merged(passages, _readable(labelled["passages"], ctx))[: len(found["passages"])]
+    readable = readable_by(ctx.identity, ctx.directory)
+    found = await ctx.knowledge.search(query, max_results, readable)
+    # Nobody has to trust the base in this.
+    passages = [each for each in found["passages"] if readable is None or readable(each.get("attributes") or {})]
     shown = [_shown(each, number) for number, each in enumerate(_bounded(passages), start=1)]
     result: JsonObject = {
         "query": query,
@@ -61,29 +59,14 @@ async def search_knowledge_base(query: Query, ctx: ToolContext, max_results: Cou
     }
     if shown:
         return {**result, "note": NOTE}
-    return {**result, **_why_none(found), "note": NOTHING}
+    return {**result, **_why_none(found, readable is None), "note": NOTHING}
 
 
-def _readable(passages: list[JsonObject], ctx: ToolContext) -> list[JsonObject]:
-    return [each for each in passages if may_read(each.get("attributes") or {}, ctx.identity, ctx.directory)]
-
-
-def _merged(some: list[JsonObject], others: list[JsonObject]) -> list[JsonObject]:
-    """Both without repetition, by falling score."""
-    known = {_place(each): each for each in (*others, *some)}
-    return sorted(known.values(), key=lambda each: -float(each["score"]))
-
-
-def _place(passage: JsonObject) -> tuple[Any, ...]:
-    return passage["document_id"], passage["start"], passage["end"]
-
-
-def _why_none(found: JsonObject) -> JsonObject:
-    """Why there is nothing. Documents for others are not spoken of."""
-    reason = str(found.get("reason") or "no_match")
-    if found["passages"] or reason in ("ok", "filtered_out"):
+def _why_none(found: JsonObject, reads_all: bool) -> JsonObject:
+    """Why there is nothing. Whoever may not read all of them is always told the same."""
+    if not reads_all:
         return {"reason": "no_match", "explanation": "No document that you may read answers that."}
-    return {"reason": reason, "explanation": str(found.get("explanation") or "")}
+    return {"reason": str(found.get("reason") or "no_match"), "explanation": str(found.get("explanation") or "")}
 
 
 def _bounded(passages: list[JsonObject]) -> list[JsonObject]:

@@ -6,9 +6,10 @@ A document without them is for everybody. A coordinator, and an operator of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from tools.contract import Directory, Identity, JsonObject
+from tools.contract import Directory, Identity, Readable
 
 AUDIENCE, LOCATIONS = "audience", "locations"
 EVERYBODY = frozenset({"all", "everybody", "public"})
@@ -26,21 +27,18 @@ def audiences_of(identity: Identity) -> frozenset[str] | None:
     return None
 
 
-def filter_of(identity: Identity) -> JsonObject | None:
-    """The documents labelled for a caller, as a filter in Bedrock's grammar; None: no filter.
+def readable_by(identity: Identity, directory: Directory) -> Readable | None:
+    """Tells the documents that a caller may read; None: all.
 
-    The grammar cannot ask for what has no such attribute, so documents without `audience` do not fit it.
+    No filter in Bedrock's grammar: that cannot ask for what has no such attribute, nor pass over capitals.
     """
-    audiences = audiences_of(identity)
-    if audiences is None:
+    if audiences_of(identity) is None:
         return None
-    words = sorted(audiences)
-    listed = [{"listContains": {"key": AUDIENCE, "value": word}} for word in words]
-    return {"orAll": [{"in": {"key": AUDIENCE, "value": words}}, *listed]}
+    return partial(may_read, identity=identity, directory=directory)
 
 
 def may_read(attributes: Mapping[str, Any], identity: Identity, directory: Directory) -> bool:
-    """Whether a caller may read a document with these attributes, whatever a filter let through."""
+    """Whether a caller may read a document with these attributes."""
     audiences = audiences_of(identity)
     if audiences is None:
         return True
