@@ -133,7 +133,9 @@ async def test_a_group_on_trial_has_a_parity_report(configured: Settings, databa
     assert sum(count for count, _ in calls.values()) == sum(ok for _, ok in calls.values()) >= 8
     assert set(calls) <= {"in_process", "lambda"}
     (compared,) = found.comparisons
-    assert compared["compared"] == compared["same"] >= 8, found.differences
+    # On a busy machine the other of the two may answer too late to be compared, which is no difference.
+    assert compared["same"] >= 8
+    assert {each["path"] for each in found.differences} <= {"late"}
     assert "100.0 %" in written(found, 1)
     assert "No group has had two executors" in written(type(found)(), 24)
 

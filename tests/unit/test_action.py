@@ -249,10 +249,10 @@ def test_names_are_unique() -> None:
 
 
 def test_the_catalogue_has_the_customers_and_the_coordinators_tools() -> None:
-    """Thirteen and four; six of them may change anything, four only after a yes."""
+    """Fourteen and four; six of them may change anything, four only after a yes."""
     effects = {each.name: each.spec.effect for each in ACTIONS}
-    assert len(effects) == 17
-    assert [each.name for each in ACTIONS if each.roles == {"coordinator"}] == list(effects)[13:]
+    assert len(effects) == 18
+    assert [each.name for each in ACTIONS if each.roles == {"coordinator"}] == list(effects)[14:]
     assert [name for name, effect in effects.items() if effect == "gated"] == [
         "confirm_appointment",
         "reschedule_appointment",

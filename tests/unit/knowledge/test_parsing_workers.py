@@ -85,6 +85,7 @@ async def test_who_stops_waiting_leaves_no_worker_busy() -> None:
         await parser.parse(raw("a.html", "<p>x"))
         (worker,) = workers()
         reading = asyncio.create_task(parser.parse(raw("a.html", DEEP)))
+        await asyncio.sleep(0)  # the reading begins: before, there is nothing to end
         while worker.status() != psutil.STATUS_RUNNING:
             await asyncio.sleep(0.01)
         reading.cancel()
