@@ -129,8 +129,13 @@ async def opened(database_url: str, config: KnowledgeConfig | None = None) -> As
         pool = await asyncpg.create_pool(
             database_url, min_size=0, max_size=MAX_CONNECTIONS, command_timeout=60.0, timeout=CONNECT_S
         )
+        async with pool.acquire():
+            pass  # it connects when first asked
     except (*UNREACHABLE, asyncpg.PostgresError) as error:
         raise StoreUnreachable(f"PostgreSQL does not answer ({type(error).__name__}): check DATABASE_URL") from error
+    except (ValueError, asyncpg.InterfaceError) as error:
+        # Its text may hold the password.
+        raise StoreUnreachable("DATABASE_URL is no address like postgresql://user:password@host:5432/name") from error
     bases = KnowledgeBases(pool, config)
     try:
         yield bases

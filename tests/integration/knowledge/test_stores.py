@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from knowledge_base.bases import opened
 from knowledge_base.errors import StoreUnreachable
 from knowledge_base.filters import Leaf
 from knowledge_base.stores import segments
@@ -107,3 +109,15 @@ async def test_a_document_that_is_not_indexed_hides_no_other(pool: Pool, base: B
     hits = await store.by_word("hello", 3, Leaf("equals", "t", "a"))
     assert [each.doc_id for each in await store.read(hits.chunks.tolist())] == ["there"]
     assert len((await store.by_vector(unit(0, 0), 3, Leaf("equals", "t", "a"))).chunks) == 1
+
+
+async def test_a_database_that_cannot_be_used_is_told_as_such(database_url: str) -> None:
+    """Without the address, which holds a password."""
+    parts = urlsplit(database_url)
+    unknown = parts._replace(path="/no_such_database").geturl()
+    nobody = parts._replace(netloc=f"nobody:hunter2@{parts.hostname}:{parts.port}").geturl()
+    for url in (unknown, nobody, "mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d", "hunter2"):
+        with pytest.raises(StoreUnreachable, match="DATABASE_URL") as told:
+            async with opened(url):
+                pass
+        assert "hunter2" not in str(told.value)
