@@ -11,6 +11,7 @@ from knowledge_base.errors import InvalidRequest, NotFound
 from knowledge_base.loading.jobs import Jobs
 from knowledge_base.loading.loader import Loader
 from knowledge_base.loading.orders import SourcePolicy
+from knowledge_base.loading.register import ALL_PERCENT
 from knowledge_base.loading.reindexing import SOURCE, reindex
 from knowledge_base.loading.report import Report
 from knowledge_base.loading.running import Watch, run_as_job
@@ -36,6 +37,10 @@ class Request:
     full: bool = False
     reindex: bool = False
     delete_limit_percent: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.delete_limit_percent <= ALL_PERCENT:  # false of NaN too
+            raise InvalidRequest("--allow-delete-percent", "must be 0 to 100")
 
     def source(self, policy: SourcePolicy) -> Source | None:
         """Its source, None to only make a new index; `InvalidRequest` says what is missing or too much."""

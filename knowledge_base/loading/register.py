@@ -9,7 +9,7 @@ from knowledge_base.documents import Found
 from knowledge_base.errors import NotFound, Refused, TooManyDeletions
 from knowledge_base.stores.base import Known, Store
 
-FEW = 3  # as many may always go
+FEW = 3  # as many may go, unless these are all
 ALL_PERCENT = 100.0
 
 
@@ -117,7 +117,8 @@ class Register:
         if not listed:
             raise TooManyDeletions(f"{self.source} lists nothing, and has {len(gone)} documents here. {way_out}")
         share = len(gone) / len(self._live) * 100
-        if len(gone) > FEW and share > percent:
+        is_all = len(gone) == len(self._live) and not self._listed
+        if is_all or (len(gone) > FEW and not share <= percent):
             raise TooManyDeletions(
                 f"{len(gone)} of {len(self._live)} documents of {self.source} are gone, {share:.0f} %, "
                 f"and up to {percent:g} % may go. {way_out}"

@@ -59,6 +59,8 @@ def read_run(body: object) -> Run:
         raise InvalidRequest("source", "must be a folder or s3://bucket/folder, or `urls` a list of addresses")
     if len(run.urls) > MAX_URLS:
         raise InvalidRequest("urls", f"must name 1 to {MAX_URLS} addresses")
+    if run.delete_limit_percent is not None and not 0 <= run.delete_limit_percent <= 100:
+        raise InvalidRequest("delete_limit_percent", "must be 0 to 100")
     if not 1 <= run.batch <= 1000:
         raise InvalidRequest("batch", "must be 1 to 1000")
     return run

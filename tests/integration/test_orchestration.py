@@ -279,6 +279,7 @@ async def test_what_steps_hand_on_stays_small(environment: dict[str, str], tmp_p
         ({"urls": "http://a"}, "urls"),
         ({"source": "a", "prune": "yes"}, "prune"),
         ({"source": "a", "batch": 0}, "batch"),
+        ({"source": "a", "delete_limit_percent": float("nan")}, "delete_limit_percent"),
         ({"source": "a", "tenant": "other"}, "tenant"),
         ("s3://a", "run"),
     ],

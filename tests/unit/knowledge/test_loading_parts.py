@@ -75,7 +75,10 @@ def found(doc_id: str) -> Found:
         (10, 6, 40, 6, 4),
         (3, 1, 30, 1, 2),
         (2, 0, 30, 0, None),  # a source that lists nothing at all is not believed
-        (2, 0, 30, 5, 2),
+        (2, 0, 30, 5, None),  # all of them: perhaps it is another folder
+        (3, 0, 99, 5, None),
+        (10, 6, float("nan"), 6, None),
+        (2, 0, 100, 5, 2),
         (10, 0, 100, 0, 10),
         (0, 0, 30, 0, 0),
     ],
@@ -84,6 +87,7 @@ def test_how_much_may_go(stored: int, met: int, percent: float, listed: int, gon
     """A few always, a share of the rest, and everything only when that was said."""
     made = register(*map(str, range(stored)))
     for n in range(met):
+        made.listed(found(str(n)))
         made.claim(str(n), f"uri:{n}")
     if gone is not None:
         assert len(made.gone(percent, listed=listed)) == gone
@@ -191,5 +195,8 @@ async def test_a_command_line_means_one_source(tmp_path: Path) -> None:
     assert pages is not None
     assert pages.name == f"urls:{(tmp_path / 'urls.txt').as_uri()}"
     assert [each.uri async for each in pages.list()] == ["https://a.example/x"]
+    for percent in (float("nan"), -1, 101):
+        with pytest.raises(InvalidRequest, match="--allow-delete-percent: must be 0 to 100"):
+            Request(str(tmp_path), delete_limit_percent=percent)
     with pytest.raises(InvalidRequest, match="one of the two"):
         Request(str(tmp_path), tmp_path / "urls.txt").source(policy)
