@@ -1,4 +1,4 @@
-"""Questions that follow each other: kept for a while, for one caller and one knowledge base."""
+"""Questions that follow each other: kept for a while, for one caller, whom they ask for, and one knowledge base."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backend.answering.prompt import Exchange
 from backend.sessions.store import Sessions
 
 MOST_EXCHANGES = 10
-_HINT = "is not known: it has expired, or belongs to another caller or knowledge base; leave it out to begin a new one"
+_HINT = "is not known: it has expired, or belongs to another caller, user or base; leave it out to begin a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,14 @@ class AnswerSession:
 
 
 async def open_session(
-    sessions: Sessions, tenant: str, subject: str, base_id: str, session_id: str | None
+    sessions: Sessions, tenant: str, subject: str, reads_as: str, base_id: str, session_id: str | None
 ) -> AnswerSession:
-    """A new session, or the one of that id; `InvalidRequest` when there is none for this caller and base."""
+    """A new session, or the one of that id; `InvalidRequest` when there is none for this caller and base.
+
+    `reads_as`: for whom the caller asks. Answers hold what that one may read, and are shown to models later.
+    """
     chosen = session_id or str(uuid4())
-    place = sha256("\x00".join((subject, base_id, chosen)).encode()).hexdigest()
+    place = sha256("\x00".join((subject, reads_as, base_id, chosen)).encode()).hexdigest()
     if session_id is None:
         return AnswerSession(chosen, tenant, place)
     kept = await sessions.exchanges(tenant, place)

@@ -53,7 +53,8 @@ async def retrieve(knowledge_base_id: str, request: Request, caller: Caller, par
     shown = pages.read(asked.next_token, question) if asked.next_token else []
     # One more than is shown tells whether there is another page.
     wanted = min(len(shown) + how.k + 1, requests.MAX_RESULTS)
-    found = await _search(_reader(parts, caller, how), base, asked.query, wanted, how)
+    reader = Reader(_reads_as(parts, caller, how).identity, parts.directory)
+    found = await _search(reader, base, asked.query, wanted, how)
     fresh = [each for each in found.passages if each.chunk not in shown]
     page, token = fresh[: how.k], None
     if len(fresh) > len(page):
@@ -99,9 +100,10 @@ class _Asked:
 async def _prepared(parts: Backend, caller: Principal, asked: AnswerRequest) -> _Asked:
     """Everything but the answer. A question that finds nothing by itself is tried together with the one before."""
     base = await parts.knowledge.open(caller.tenant, asked.base)
-    session = await open_session(parts.sessions, caller.tenant, caller.subject, base.id, asked.session_id)
+    who, how = _reads_as(parts, caller, asked.retrieval), asked.retrieval
+    session = await open_session(parts.sessions, caller.tenant, caller.subject, who.subject, base.id, asked.session_id)
     plan = _plan(parts, caller, asked.model, session.key)
-    reader, how = _reader(parts, caller, asked.retrieval), asked.retrieval
+    reader = Reader(who.identity, parts.directory)
     found = await _search(reader, base, asked.text, how.k, how)
     if not found.passages and session.history:
         together = f"{session.history[-1].question}\n{asked.text}"
@@ -126,16 +128,16 @@ def _plan(parts: Backend, caller: Principal, model: str, key: UUID) -> Plan:
     return plan
 
 
-def _reader(parts: Backend, caller: Principal, how: Retrieval) -> Reader:
+def _reads_as(parts: Backend, caller: Principal, how: Retrieval) -> Principal:
     """Who reads: the caller, or whom they act for. An operator may act for anybody."""
     if how.user is None:
-        return Reader(caller.identity, parts.directory)
+        return caller
     other = parts.identities.identities.get(how.user)
     if other is None:
         raise InvalidRequest("unknown user", field="userContext.userId", user_hint="is nobody who is known here")
     if caller.identity.role != "operator" and other.subject != caller.subject:
         raise Forbidden("somebody else", field="userContext.userId", user_hint="is somebody else")
-    return Reader(other.identity, parts.directory)
+    return other
 
 
 async def _search(reader: Reader, base: KnowledgeBase, query: str, k: int, how: Retrieval) -> SearchResult:

@@ -160,6 +160,18 @@ async def test_answers_without_a_model_are_sentences_of_the_documents(database_u
         for who, session_id in ((stranger, mine), (runtime, "made-up")):
             arguments = {**asking(base), "sessionId": session_id}
             await refused(who.retrieve_and_generate, "ValidationException", "sessionId", **arguments)
+        operator = aws(client, "ops")
+        for user, said in (("ops", ""), ("coord", "margin")):
+            staff = await call(
+                operator.retrieve_and_generate,
+                **asking(base, "What margin does a window visit cost the office?"),
+                userContext={"userId": user},
+            )
+            assert said in staff["output"]["text"]
+            arguments = {**asking(base), "sessionId": staff["sessionId"], "userContext": {"userId": "c1"}}
+            await refused(operator.retrieve_and_generate, "ValidationException", "sessionId", **arguments)
+            same = {**arguments, "userContext": {"userId": user}}
+            assert (await call(operator.retrieve_and_generate, **same))["sessionId"] == staff["sessionId"]
         unknown = asking(base, model="arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-v2")
         await refused(runtime.retrieve_and_generate, "ValidationException", "there are default, offline", **unknown)
         semantic = asking(base, retrievalConfiguration=vector(overrideSearchType="SEMANTIC"))
