@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_base.embedding.base import Embedder, EmbeddingModel, Vectors
-from knowledge_base.errors import EmbeddingFailed, StoreUnreachable
+from knowledge_base.errors import EmbeddingFailed
+from knowledge_base.stores.connections import reading
+from knowledge_base.stores.storable import storable
 
 READ_AT_ONCE = 1000
 MADE_AT_ONCE = 256  # what a kill may lose
@@ -24,19 +26,28 @@ UNUSED_DAYS = 30
 MAX_BYTES = 1024**3  # of a tenant and model, about
 ROW_OVERHEAD = 120
 SWEEP_S = 600.0
-UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 _READ = "SELECT hash, vector FROM kb_embeddings WHERE tenant = $1 AND model = $2 AND hash = ANY($3::bytea[])"
+# Rows are locked in the order of their hashes, here as below, so that no two wait for each other.
 _TOUCH = """
-UPDATE kb_embeddings SET used_on = current_date
-WHERE tenant = $1 AND model = $2 AND hash = ANY($3::bytea[]) AND used_on < current_date
+WITH due AS (
+    SELECT hash FROM kb_embeddings WHERE tenant = $1 AND model = $2 AND hash = ANY($3::bytea[])
+    AND used_on < current_date ORDER BY hash FOR UPDATE
+)
+UPDATE kb_embeddings e SET used_on = current_date FROM due
+WHERE e.tenant = $1 AND e.model = $2 AND e.hash = due.hash
 """
 _WRITE = """
 INSERT INTO kb_embeddings (tenant, model, hash, vector)
 SELECT $1, $2, hash, vector FROM unnest($3::bytea[], $4::bytea[]) AS made (hash, vector) ORDER BY hash
 ON CONFLICT (tenant, model, hash) DO UPDATE SET vector = excluded.vector, used_on = current_date
 """
-_FORGET = "DELETE FROM kb_embeddings WHERE tenant = $1 AND hash = ANY($2::bytea[])"
+_FORGET = """
+WITH gone AS (
+    SELECT model, hash FROM kb_embeddings WHERE tenant = $1 AND hash = ANY($2::bytea[]) ORDER BY hash, model FOR UPDATE
+)
+DELETE FROM kb_embeddings e USING gone WHERE e.tenant = $1 AND e.model = gone.model AND e.hash = gone.hash
+"""
 _SWEEP_OLD = "DELETE FROM kb_embeddings WHERE tenant = $1 AND used_on < current_date - $2::int"
 _SWEEP_MANY = """
 DELETE FROM kb_embeddings WHERE tenant = $1 AND model = $2 AND hash IN (
@@ -46,8 +57,8 @@ DELETE FROM kb_embeddings WHERE tenant = $1 AND model = $2 AND hash IN (
 
 
 def text_hash(text: str) -> bytes:
-    """By which the vector of a text is kept: SHA-256 of what `Embedder.documents` is given."""
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()
+    """By which the vector of a text is kept: SHA-256 of what `Embedder.documents` is given, as it can be stored."""
+    return sha256(storable(text).encode()).digest()
 
 
 async def forget(connection: Any, tenant: str, hashes: Sequence[bytes]) -> int:
@@ -94,17 +105,14 @@ class CachedEmbedder:
         """
         model = await self.identify()
         hashes = [text_hash(text) for text in texts]
-        try:
-            kept = await self._read(model, list(dict.fromkeys(hashes)))
-            missing = {digest: text for digest, text in zip(hashes, texts, strict=True) if digest not in kept}
-            todo = list(missing)
-            for start in range(0, len(todo), MADE_AT_ONCE):
-                part = todo[start : start + MADE_AT_ONCE]
-                kept |= await self._make(model, part, [missing[digest] for digest in part])
-            if missing:
-                await self._sweep(model)
-        except UNREACHABLE as error:
-            raise StoreUnreachable("PostgreSQL does not answer, which keeps the vectors that were made") from error
+        kept = await self._read(model, list(dict.fromkeys(hashes)))
+        missing = {digest: text for digest, text in zip(hashes, texts, strict=True) if digest not in kept}
+        todo = list(missing)
+        for start in range(0, len(todo), MADE_AT_ONCE):
+            part = todo[start : start + MADE_AT_ONCE]
+            kept |= await self._make(model, part, [missing[digest] for digest in part])
+        if missing:
+            await self._sweep(model)
         made = np.zeros((len(texts), model.dimension), dtype=np.float32)
         for n, digest in enumerate(hashes):
             made[n] = kept[digest]
@@ -120,7 +128,7 @@ class CachedEmbedder:
 
     async def _read(self, model: EmbeddingModel, hashes: list[bytes]) -> dict[bytes, NDArray[np.float16]]:
         found: dict[bytes, NDArray[np.float16]] = {}
-        async with self._pool.acquire() as connection:
+        async with reading(self._pool) as connection:
             for start in range(0, len(hashes), READ_AT_ONCE):
                 part = hashes[start : start + READ_AT_ONCE]
                 rows = await connection.fetch(_READ, self._tenant, _name(model), part)
@@ -135,7 +143,7 @@ class CachedEmbedder:
         vectors = (await self._inner.documents(texts)).astype("<f2")
         if vectors.shape != (len(texts), model.dimension):
             raise EmbeddingFailed(f"{model.name} gave {vectors.shape}, not {(len(texts), model.dimension)}")
-        async with self._pool.acquire() as connection:
+        async with reading(self._pool) as connection:
             await connection.execute(
                 _WRITE, self._tenant, _name(model), hashes, [vector.tobytes() for vector in vectors]
             )
@@ -146,7 +154,7 @@ class CachedEmbedder:
             return
         self._swept_at = time.monotonic()
         rows = self._max_bytes // (2 * model.dimension + ROW_OVERHEAD)
-        async with self._pool.acquire() as connection:
+        async with reading(self._pool) as connection:
             await connection.execute(_SWEEP_OLD, self._tenant, self._unused_days)
             await connection.execute(_SWEEP_MANY, self._tenant, _name(model), rows)
 

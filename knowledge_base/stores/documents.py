@@ -20,6 +20,7 @@ from knowledge_base.stores.segments import purge as purge_words
 from knowledge_base.stores.storable import is_storable, scoped, storable, to_json
 from knowledge_base.stores.vectors import Index, VectorIndex
 
+ROWS_AT_ONCE = 1000
 CHUNK_COLUMNS = (
     "index", "number", "document", "ordinal", "occurrence", "start", "end", "page", "parent_start", "parent_end",
     "words", "key", "section", "context", "text",
@@ -263,6 +264,23 @@ async def forget_vectors(connection: Connection, tenant: str, texts: set[str]) -
     """Those kept so that they need not be paid for twice."""
     if texts:
         await forget(connection, tenant, [text_hash(text) for text in texts])
+
+
+async def forget_vectors_of(connection: Connection, index: Index) -> None:
+    """The same of an index that goes, but for texts that another index of the base has too."""
+    sql = "SELECT b.tenant FROM kb_bases b JOIN kb_embeddings e ON e.tenant = b.tenant WHERE b.number = $1 LIMIT 1"
+    tenant = await connection.fetchval(sql, index.base)
+    if tenant is None:
+        return
+    hashes: dict[bool, set[bytes]] = {True: set(), False: set()}  # of this index, and of the others
+    sql = """
+        SELECT c.index, c.number, c.ordinal, c.start, c."end", c.text, c.section, c.context, d.title
+        FROM kb_indexes i JOIN kb_chunks c ON c.index = i.number JOIN kb_documents d ON d.number = c.document
+        WHERE i.base = $1 AND i.model IS NOT NULL
+    """
+    async for row in connection.cursor(sql, index.base, prefetch=ROWS_AT_ONCE, timeout=UNHURRIED_S):
+        hashes[row["index"] == index.number].add(text_hash(_matched(row)))
+    await forget(connection, tenant, list(hashes[True] - hashes[False]))
 
 
 async def bury_documents(connection: Connection, documents: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 from knowledge_base.embedding.base import EmbeddingModel
 from knowledge_base.lexical.tokens import TOKENS_VERSION
 from knowledge_base.stores.connections import UNHURRIED_S, Connection
+from knowledge_base.stores.documents import forget_vectors_of
 from knowledge_base.stores.vectors import Index, VectorIndex
 
 COLUMNS = "number, base, state, store, model, dimension, chunking, tokens_version"
@@ -49,7 +50,8 @@ async def add_index(
 
 
 async def drop_index(connection: Connection, index: Index, vectors: VectorIndex | None) -> None:
-    """All that is in it; documents stay."""
+    """All that is in it, and what its texts were embedded to; documents stay, and what other indexes of theirs hold."""
+    await forget_vectors_of(connection, index)
     if vectors is not None:
         await vectors.drop(connection)
     for table in OWN_TABLES:

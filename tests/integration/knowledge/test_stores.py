@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import asyncpg
+import numpy as np
 import pytest
 import pytest_asyncio
 
 from knowledge_base.bases import opened
+from knowledge_base.documents import embedded_text
+from knowledge_base.embedding.cached import text_hash
 from knowledge_base.errors import StoreUnreachable
 from knowledge_base.filters import Leaf
 from knowledge_base.stores import segments
+from knowledge_base.stores.base import Ready
 from knowledge_base.stores.catalog import BaseRow, create_base
 from knowledge_base.stores.connections import WRITERS, Pool
 from knowledge_base.stores.numbering import take_numbers
-from knowledge_base.stores.opening import open_store
+from knowledge_base.stores.opening import delete_base, open_store
+from knowledge_base.stores.reindexing import reindexing
 from tests.contract.knowledge_rows import MODEL, ready, unit
 
 
@@ -121,3 +127,33 @@ async def test_a_database_that_cannot_be_used_is_told_as_such(database_url: str)
             async with opened(url):
                 pass
         assert "hunter2" not in str(told.value)
+
+
+async def test_vectors_that_were_kept_go_with_the_index_of_their_texts(pool: Pool, base: BaseRow) -> None:
+    """But for texts that the new index has as well; these go with their document. NUL and all."""
+
+    async def kept() -> int:
+        return await pool.fetchval("SELECT count(*) FROM kb_embeddings WHERE tenant = 'acme'")  # type: ignore[no-any-return]
+
+    async def put(document: Ready) -> None:
+        await store.put([document])
+        for each in document.chunks:
+            await pool.execute(sql, "acme", text_hash(embedded_text(document.parsed.title, each)))
+
+    sql = "INSERT INTO kb_embeddings (tenant, model, hash, vector) VALUES ($1, 'm/16', $2, '')"
+    await pool.execute(sql, "rival", b"of somebody else")
+    store = await open_store(pool, base, MODEL, {"kind": "sections"})
+    made = ready("a", ["secret\x00words", "shared words"])
+    await put(made)
+    async with reindexing(pool, base, MODEL, {"kind": "fixed"}) as new:
+        again = await new.parsed("a")
+        await new.put([(again, [replace(made.chunks[1], ordinal=0)], np.array([unit(1)]))])
+        assert await kept() == 2
+        assert await new.finish()
+    assert await kept() == 1
+    store = await open_store(pool, base, MODEL, {"kind": "fixed"})
+    await put(ready("b", ["other words"]))
+    assert (await store.delete(["a"]), await kept()) == (1, 1)
+    assert await delete_base(pool, "acme", base.id)
+    assert await kept() == 0
+    assert await pool.fetchval("SELECT count(*) FROM kb_embeddings") == 1
