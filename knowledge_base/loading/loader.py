@@ -80,7 +80,8 @@ class Loader:
         Args:
             source: Whose `name` decides which stored documents are its own.
             prune: Delete documents of this source that it no longer has.
-            full: Read every document, also where the stamp says that it has not changed.
+            full: Read, cut and compare every document, also where stamp and content have not changed: what is missing
+                of it in the store is made anew.
             delete_limit_percent: Should more of the source's documents be gone, none is deleted (100: never mind).
             on_progress: Called with the report as it grows; `Report.is_listed` says that `counts.found` is final.
             still_there: For a source that lists a part of itself: of stored addresses, those it has all the same.
@@ -138,6 +139,8 @@ class _Run:
                 await self._delete_gone(delete_limit_percent)
         except KnowledgeError as error:
             self._report.error = error
+        except asyncpg.PostgresError as error:
+            self._report.error = _refused_by_postgres(error)
         self._report.seconds = time.monotonic() - began
         self._on_progress(self._report)
         return self._report
@@ -175,7 +178,7 @@ class _Run:
                 tasks.create_task(self._embed_all(drafts, embedded))
                 for _ in range(STORED_AT_ONCE):
                     tasks.create_task(self._store_all(embedded))
-        except* KnowledgeError as errors:
+        except* (KnowledgeError, asyncpg.PostgresError) as errors:
             raise _first(errors) from errors
 
     # --- listing, reading, parsing, cutting
@@ -328,11 +331,8 @@ class _Run:
                 await self._put(batch)
             except (StoreUnreachable, IndexMismatch):
                 raise
-            except (asyncpg.PostgresError, KnowledgeError, ValueError) as error:
-                if len(batch) == 1:
-                    self._fail(batch[0][0], "store", error)
-                else:
-                    await self._put_one_by_one(batch)
+            except (asyncpg.PostgresError, KnowledgeError, ValueError):
+                await self._put_one_by_one(batch)
             self._on_progress(self._report)
         embedded.put_nowait(None)  # for the others who wait
 
@@ -342,6 +342,9 @@ class _Run:
                 await self._put([each])
             except (StoreUnreachable, IndexMismatch):
                 raise
+            except Refused as refused:  # it became another source's while it was on its way
+                self._budget.give_back(each[0].held)
+                self._leave(each[0].raw.found, "refused", refused.reason, refused)
             except (asyncpg.PostgresError, KnowledgeError, ValueError) as error:
                 self._fail(each[0], "store", error)
 
@@ -386,7 +389,7 @@ class _Run:
         if self._failed_in_a_row >= IN_A_ROW:
             if isinstance(why, KnowledgeError):
                 raise why
-            raise StoreUnreachable(f"PostgreSQL refuses to store: {_one_line(str(why))}") from why
+            raise _refused_by_postgres(why) from why
 
     def _warn(self, draft: Draft) -> None:
         for each in draft.parsed.warnings:
@@ -430,7 +433,11 @@ def _running_totals(sizes: Iterator[int]) -> Iterator[int]:
         yield total
 
 
-def _first(errors: BaseExceptionGroup[KnowledgeError]) -> KnowledgeError:
+def _refused_by_postgres(error: Exception) -> StoreUnreachable:
+    return StoreUnreachable(f"PostgreSQL refuses to go on: {_one_line(str(error))}")
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
     """The one that ended the run."""
     inner = errors.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -57,11 +57,11 @@ class Preparer:
         self._chunking = chunking
 
     async def prepare(self, found: Found, known: Known | None, held: int, *, full: bool) -> Step:
-        """`known` is what is stored of it; `full`: read it, whatever its source says of changes."""
+        """`known` is what is stored of it; `full`: read and cut it, whatever says that it has not changed."""
         try:
             _check_id(found.doc_id)
             raw = await self._source.read(found, known_stamp=known.stamp if known and not full else "")
-            if known and known.uri == found.uri and known.content_hash == raw.content_hash:
+            if known and not full and known.uri == found.uri and known.content_hash == raw.content_hash:
                 return Same(found, known, raw.found.stamp)
             parsed = await self._parser.parse(raw)
             doc_id = self._doc_id(found, parsed)

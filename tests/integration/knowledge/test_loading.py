@@ -177,6 +177,18 @@ async def test_a_second_run_reads_nothing_that_did_not_change(base: KnowledgeBas
     assert {each.version for each in (await known(base)).values()} == {1}
 
 
+async def test_a_full_run_makes_anew_what_was_lost(base: KnowledgeBase, bases: KnowledgeBases, tmp_path: Path) -> None:
+    """Of a document whose file has not changed; it is no new version of what is whole."""
+    write(tmp_path, a="alpha", b="beta")
+    await sync(base, tmp_path)
+    sql = "DELETE FROM kb_parts p USING kb_documents d WHERE d.number = p.document AND d.base = $1 AND d.doc_id = $2"
+    await bases.pool.execute(sql, base.row.number, "a.md")
+    for full, chunks in ((False, 0), (True, 1)):
+        assert counted(await sync(base, tmp_path, full=full)) == {"unchanged": 2}
+        assert len(await base.store.stage("a.md", "chunks")) == chunks
+    assert (await known(base))["b.md"].version == 1
+
+
 async def test_what_changed_is_replaced_and_what_is_gone_is_deleted(base: KnowledgeBase, tmp_path: Path) -> None:
     """By `sync`; `load` deletes nothing. Whatever comes back is a further version."""
     write(tmp_path, a="alpha", b="beta", c="gamma")
@@ -293,6 +305,22 @@ async def test_an_id_stays_with_the_document_that_has_it(base: KnowledgeBase, tm
     (tmp_path / "z.md").unlink()
     assert counted(await sync(base, broken)) == {"unchanged": 1, "refused": 1}
     assert counted(await sync(base, tmp_path)) == {"unchanged": 1, "updated": 1}
+
+
+async def test_what_became_anothers_meanwhile_is_refused(base: KnowledgeBase, tmp_path: Path) -> None:
+    """The store has the last word of it, and whoever came with it is not deprived of anything else."""
+
+    class Late(Watched):
+        async def read(self, found: Found, *, known_stamp: str = "") -> Raw:
+            if found.doc_id == "a.md":
+                await sync(base, Uploads([Upload("a.md", "a.md", b"theirs")], max_bytes=1000), prune=False)
+            return await self.inner.read(found, known_stamp=known_stamp)
+
+    write(tmp_path, a="ours", b="ours too")
+    report = await sync(base, Late(Folder(tmp_path, max_bytes=1000)))
+    assert counted(report) == {"new": 1, "refused": 1}
+    assert [(each.doc_id, each.reason) for each in report.problems] == [("a.md", "duplicate")]
+    assert await base.store.stage("a.md", "parsed") == "theirs"
 
 
 async def test_an_upload_keeps_the_id_it_came_with(base: KnowledgeBase) -> None:
