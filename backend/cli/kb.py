@@ -6,7 +6,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -185,7 +185,9 @@ def verify(
 
     async def work(bases: KnowledgeBases, settings: Settings) -> int:
         opened = await bases.open(settings.tenant, base)
-        return kb_text.tell_faults(await opened.store.verify(repair=repair), repair, as_json)
+        found = await opened.store.verify(repair=repair)
+        left = await opened.store.verify() if repair and found else found
+        return kb_text.tell_faults(found, left, as_json)
 
     sys.exit(with_bases(work))
 
@@ -234,7 +236,7 @@ def _load(
         with kb_text.watching() as watch:
             report = await carry_out(request, bases, settings.tenant, keys.limits, keys.policy, watch)
         if as_json:
-            _print_json(as_json_of(report))
+            kb_text.print_json(as_json_of(report))
         else:
             kb_text.tell_report(report)
         return report.exit_code
@@ -256,7 +258,3 @@ def _filter(text: str | None) -> Filter | None:
         raise typer.BadParameter(f"--filter is no JSON: {error}") from None
     except InvalidRequest as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))

@@ -280,22 +280,24 @@ def _tell_passage(n: int, passage: Passage) -> None:
     print(shown(f"   {text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + '…'}"))
 
 
-def tell_faults(faults: Sequence[Fault], repaired: bool, as_json: bool) -> int:
-    """What does not fit; 1 when something did not and was not mended."""
+def tell_faults(found: Sequence[Fault], left: Sequence[Fault], as_json: bool) -> int:
+    """What does not fit, and whether it was mended; 1 when something is `left` that does not."""
+    faults = [(each, True) for each in found if each not in left] + [(each, False) for each in left]
     if as_json:
-        print_json([asdict(each) for each in faults])
-    elif faults:
-        print_table(("FAULT", "ABOUT", "COUNT"), [(each.kind, each.about, str(each.count)) for each in faults])
-        print("Run it again to see what is left." if repaired else "`outcrop kb verify --repair` mends what it can.")
-    else:
-        print("All stages fit together.")
-    return 1 if faults and not repaired else 0
+        print_json([{**asdict(each), "mended": mended} for each, mended in faults])
+        return 1 if left else 0
+    if faults:
+        rows = [(each.kind, each.about, str(each.count), "yes" if mended else "no") for each, mended in faults]
+        print_table(("FAULT", "ABOUT", "COUNT", "MENDED"), rows)
+    print("`outcrop kb verify --repair` mends what it can." if left else "All stages fit together.")
+    return 1 if left else 0
 
 
 async def delete(base: KnowledgeBase, documents: Sequence[str], source: str | None, yes: bool) -> int:
     """Delete, after a yes; 1 when some were not there or nobody said yes."""
     import typer
 
+    documents = list(dict.fromkeys(documents))
     if source:
         documents = [known.doc_id async for known in base.store.known(source) if known.state == "live"]
     what = f"{len(documents)} documents of {source}" if source else ", ".join(documents)

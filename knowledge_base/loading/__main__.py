@@ -18,10 +18,11 @@ from knowledge_base.loading.environment import Environment, read_environment
 from knowledge_base.loading.report import Report
 
 TOLD_EVERY_S = 5.0
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 all well, 1 some documents not taken, 2 cannot run, 3 deletion refused."""
+    """The exit code: 0 all well, 1 some documents not taken, 2 cannot run, 3 deletion refused, 130 Ctrl-C."""
     given = _parser().parse_args(arguments)
     try:
         environment = read_environment(os.environ)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         _say("Interrupted. What was stored is stored; the next run goes on.")
-        return 2
+        return INTERRUPTED
     tell(report, given.json)
     return report.exit_code
 

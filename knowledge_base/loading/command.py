@@ -59,8 +59,8 @@ class Request:
             return Bucket(self.target, max_bytes=max_bytes, name=self.name)
         if "://" in self.target:
             raise InvalidRequest("PATH", "is no folder; web addresses come in a file: --urls FILE")
-        if not Path(self.target).exists():
-            raise InvalidRequest("PATH", f"there is no {self.target}")
+        if not _exists(self.target):
+            raise InvalidRequest("PATH", f"there is no {self.target[:200]}")
         if policy.content and not self.name and Path(self.target).resolve() == policy.content.resolve():
             return shipped(policy.content, max_bytes=max_bytes)  # as the service fills its base from it
         return Folder(Path(self.target), max_bytes=max_bytes, name=self.name)
@@ -96,6 +96,13 @@ async def carry_out(
             ),
             watch,
         )
+
+
+def _exists(target: str) -> bool:
+    try:
+        return Path(target).exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        return False
 
 
 def summary(report: Report) -> str:

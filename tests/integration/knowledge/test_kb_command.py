@@ -102,6 +102,7 @@ def names(listed: str) -> list[str]:
     [
         (("load",), "PATH: is missing"),
         (("load", "nowhere"), "there is no nowhere"),
+        (("load", "x" * 5000), "there is no xxx"),
         (("load", "https://a.example/"), "--urls FILE"),
         (("load", "s3://NO/x"), "s3://bucket/folder"),
         (("load", "--urls", "missing.txt"), "missing.txt cannot be read"),
