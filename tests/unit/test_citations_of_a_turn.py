@@ -190,7 +190,7 @@ async def test_a_later_turn_reads_no_passage_of_an_earlier_one() -> None:
     assert later.result["passages"][0] == {"number": 1, "document_id": "pol-01", "title": "Fees", "version": 1}
     assert "24 hours" not in str(seen[1].messages)
     assert "read_tool_result" not in {tool.name for tool in seen[1].tools}
-    assert "24 hours" in str(told.history)
+    assert "24 hours" in str(told.world.history)
 
 
 @pytest.mark.parametrize("text", ["yes", "the second one", "2", "no thanks"])
