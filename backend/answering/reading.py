@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from knowledge_base.bases import KnowledgeBase
 from knowledge_base.filters import Filter
 from knowledge_base.retrieval.base import Mode, SearchResult
 from tools.contract import Directory, Identity
-from tools.knowledge.visibility import readable_by
+from tools.knowledge.visibility import readable_by, shown_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,12 @@ class Reader:
         where: Filter | None = None,
         min_score: float | None = None,
     ) -> SearchResult:
-        """As `KnowledgeBase.search`, as if what is not for this reader were not there."""
+        """As `KnowledgeBase.search`, as if what is not for this reader were not there.
+
+        Only operators are told where inside a document came from.
+        """
         readable = readable_by(self.identity, self.directory)
-        return await base.search(query, k=k, mode=mode, where=where, min_score=min_score, readable=readable)
+        found = await base.search(query, k=k, mode=mode, where=where, min_score=min_score, readable=readable)
+        if self.identity.role == "operator":
+            return found
+        return replace(found, passages=tuple(replace(p, uri=shown_address(p.uri), source="") for p in found.passages))

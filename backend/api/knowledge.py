@@ -72,7 +72,7 @@ async def search(question: SearchIn, caller: Caller, parts: Parts) -> Response:
             knowledge_base=base.name,
             query=question.query,
             mode=found.mode,
-            passages=[_passage(each) for each in found.passages],
+            passages=[_passage(each, caller) for each in found.passages],
             reason=found.reason,
             explanation=found.explanation,
             timings=found.timings,
@@ -144,10 +144,7 @@ async def upload_document(
     base: Base, document: DocumentIn, caller: Operator, parts: Parts, key: IdempotencyKey = None
 ) -> Response:
     """Load one document, as a job. It takes the place of the one with its id once it is parsed and stored whole."""
-    try:
-        content = document.raw()
-    except ValueError as error:
-        raise InvalidRequest(str(error), field="base64", user_hint=str(error)) from error
+    content = document.raw()
     doc_id = document.doc_id or document.name
     upload = Upload(doc_id, document.name, content, document.media_type, document.sidecar())
     asked = (doc_id, document.name, document.media_type, sha256(content).hexdigest(), upload.sidecar)
@@ -320,8 +317,9 @@ def _bad_cursor() -> InvalidRequest:
     return InvalidRequest("unreadable cursor", field="cursor", user_hint=hint)
 
 
-def _passage(each: Passage) -> PassageView:
-    body = asdict(each)
+def _passage(each: Passage, caller: Principal) -> PassageView:
+    """Attributes may say how a document is looked after, so only operators are told them."""
+    body = asdict(each) | ({} if caller.identity.role == "operator" else {"attributes": {}})
     return PassageView(document_id=body.pop("doc_id"), **body)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -32,6 +31,22 @@ def _relative(value: str) -> str:
     return value
 
 
+def _unicode(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("must be Unicode text: there is half a surrogate pair in it") from error
+    return value
+
+
+def _is_base64(value: str) -> str:
+    try:
+        base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError("is no base64") from error
+    return value
+
+
 BaseName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200, pattern=NAME)]
 DocumentId = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain), AfterValidator(_relative)
@@ -55,7 +70,7 @@ class SearchIn(_Body):
     k: Annotated[int, Field(strict=True, ge=1, le=100)] = 5
     mode: Mode = "hybrid"
     filter: Stored | None = None
-    min_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    min_score: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = None
 
 
 class BaseIn(_Body):
@@ -69,8 +84,8 @@ class DocumentIn(_Body):
 
     name: FileName
     doc_id: DocumentId | None = None  # as the name
-    content: Annotated[str, StringConstraints(strict=True)] | None = None
-    base64: Annotated[str, StringConstraints(strict=True)] | None = None
+    content: Annotated[str, StringConstraints(strict=True), AfterValidator(_unicode)] | None = None
+    base64: Annotated[str, StringConstraints(strict=True), AfterValidator(_is_base64)] | None = None
     media_type: Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_plain)] = ""
     attributes: Stored = Field(default_factory=dict)
 
@@ -81,13 +96,8 @@ class DocumentIn(_Body):
         return self
 
     def raw(self) -> bytes:
-        """The content; `ValueError` when it is no base64."""
-        if self.content is not None:
-            return self.content.encode()
-        try:
-            return base64.b64decode(self.base64 or "", validate=True)
-        except binascii.Error as error:
-            raise ValueError("is no base64") from error
+        """The content."""
+        return base64.b64decode(self.base64 or "") if self.content is None else self.content.encode()
 
     def sidecar(self) -> bytes | None:
         """The attributes as in a `.metadata.json`."""
@@ -113,7 +123,7 @@ class JobIn(_Body):
     source: SourceIn
     prune: bool = False
     full: bool = False
-    allow_delete_percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+    allow_delete_percent: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +160,10 @@ class SummaryView:
 
 @dataclass(frozen=True, slots=True)
 class PassageView:
-    """A piece of a document. `start` and `end` count characters of the parsed text of that version."""
+    """A piece of a document. `start` and `end` count characters of the parsed text of that version.
+
+    `uri` is told to operators, and of web pages to everybody; `source` and `attributes` to operators.
+    """
 
     document_id: str
     version: int

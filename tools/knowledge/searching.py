@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from tools.action import action
 from tools.contract import JsonObject, ToolContext
 from tools.errors import KnowledgeUnavailable
-from tools.knowledge.visibility import readable_by
+from tools.knowledge.visibility import readable_by, shown_address
 
 GROUP = "knowledge"
 QUERY_CHARS = 1_000
@@ -31,7 +31,6 @@ NOTE = (
     "each sentence that rests on it; the person sees the source there."
 )
 NOTHING = "Nothing was found. Say so, and do not answer such a question from memory."
-_WEB = re.compile(r"https?://", re.IGNORECASE)
 _BLANKS = re.compile(r"[^\S\n]+")
 _SCORE_DIGITS = 4
 
@@ -92,7 +91,6 @@ def _cut(text: str, room: int) -> str:
 
 def _shown(passage: JsonObject, number: int) -> JsonObject:
     """What of a passage leaves the house. Addresses inside of it (a file's, a bucket's) do not; a web page's does."""
-    uri = str(passage.get("uri") or "")
     return {
         "number": number,
         "document_id": str(passage["document_id"]),
@@ -103,7 +101,7 @@ def _shown(passage: JsonObject, number: int) -> JsonObject:
         "end": int(passage["end"]),
         "version": passage.get("version"),
         "score": round(float(passage["score"]), _SCORE_DIGITS),
-        "uri": uri if _WEB.match(uri) else "",
+        "uri": shown_address(str(passage.get("uri") or "")),
         "text": passage["text"],
         "untrusted": True,
     }

@@ -5,6 +5,7 @@ A document without them is for everybody. A coordinator, and an operator of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ EVERYBODY = frozenset({"all", "everybody", "public"})
 CUSTOMERS = {"B2C": frozenset({"customer", "residential"}), "B2B": frozenset({"customer", "business"})}
 # Who has not signed in is told what any private customer is told.
 STRANGERS = CUSTOMERS["B2C"]
+
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
 def audiences_of(identity: Identity) -> frozenset[str] | None:
@@ -35,6 +38,11 @@ def readable_by(identity: Identity, directory: Directory) -> Readable | None:
     if audiences_of(identity) is None:
         return None
     return partial(may_read, identity=identity, directory=directory)
+
+
+def shown_address(uri: str) -> str:
+    """Of a document, what may be told outside: a web page's address, none of a file or a bucket."""
+    return uri if _WEB.match(uri) else ""
 
 
 def may_read(attributes: Mapping[str, Any], identity: Identity, directory: Directory) -> bool:

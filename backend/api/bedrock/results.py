@@ -81,9 +81,9 @@ def metadata(passage: Passage) -> JsonObject:
         "end": passage.end,
         "version": passage.version,
         "chunk": passage.chunk,
-        "x-amz-bedrock-kb-source-uri": passage.uri,
+        "x-amz-bedrock-kb-source-uri": passage.uri or None,
         "x-amz-bedrock-kb-chunk-id": passage.chunk,
-        "x-amz-bedrock-kb-data-source-id": data_source_id(passage.source),
+        "x-amz-bedrock-kb-data-source-id": data_source_id(passage.source) if passage.source else None,
         "x-amz-bedrock-kb-document-page-number": passage.page,
     }
     return passage.attributes | {key: value for key, value in ours.items() if value is not None}
