@@ -169,13 +169,17 @@ class Jobs:
     async def claim(self, tenant: str) -> AsyncIterator[tuple[Job, Running] | None]:
         """The oldest order that waits, or whose process died, for as long as the block lasts; None when there is none.
 
-        One that was begun too often without an end is ended here.
+        Of a source that is being loaded all wait, and keep no other waiting. One that was begun too often without an
+        end is ended here.
         """
         sql = f"""
-            SELECT {_COLUMNS}, j.base {_FROM} WHERE j.tenant = $1 AND j.orders IS NOT NULL AND (j.state = 'queued'
-            OR j.state = 'running' AND j.heartbeat_at < now() - interval '{SILENT_S} s')
-            ORDER BY j.created_at LIMIT 20
-        """
+            SELECT * FROM (
+                SELECT DISTINCT ON (j.base, j.source) {_COLUMNS}, j.base {_FROM}
+                WHERE j.tenant = $1 AND j.orders IS NOT NULL AND (j.state = 'queued'
+                OR j.state = 'running' AND j.heartbeat_at < now() - interval '{SILENT_S} s')
+                ORDER BY j.base, j.source, j.created_at
+            ) AS first ORDER BY created_at LIMIT 1000
+        """  # noqa: S608 (names of columns)
         async with _held(self._pool) as connection:
             with reaching():
                 rows = await connection.fetch(sql, tenant)
@@ -302,7 +306,11 @@ async def _locked(connection: Connection, base: int, source: str) -> AsyncIterat
     """Whether the source is ours for as long as the block lasts."""
     key = f"outcrop kb source {base} {source}"
     with reaching():
-        is_ours = await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", key)
+        try:
+            is_ours = await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", key)
+        except BaseException:  # cancelled: it may have been given already
+            connection.terminate()
+            raise
     try:
         yield is_ours
     finally:

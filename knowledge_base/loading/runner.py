@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from knowledge_base.bases import KnowledgeBases
-from knowledge_base.errors import KnowledgeError
+from knowledge_base.errors import IndexMismatch, KnowledgeError
 from knowledge_base.loading.jobs import Job, Jobs
 from knowledge_base.loading.loader import Loader
 from knowledge_base.loading.orders import Order, SourcePolicy
@@ -19,6 +19,7 @@ from knowledge_base.sources.uploads import Upload
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
+BEGUN_ANEW = 3  # times at most, since a new index took over
 
 
 class JobRunner:
@@ -89,6 +90,15 @@ class JobRunner:
         return True
 
     async def _load(self, job: Job, watch: Watch) -> Report:
+        """Through to its end; what was stored by then is unchanged to the next try."""
+        report = await self._load_once(job, watch)
+        for _ in range(BEGUN_ANEW):
+            if not isinstance(report.error, IndexMismatch):
+                break
+            report = await self._load_once(job, watch)
+        return report
+
+    async def _load_once(self, job: Job, watch: Watch) -> Report:
         assert job.order is not None
         order, percent = job.order, job.order.allow_delete_percent
         base = await self._knowledge.open(job.tenant, job.base_id)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,17 +16,20 @@ import pytest
 from aiohttp import web
 
 from knowledge_base.bases import KnowledgeBase, KnowledgeBases, KnowledgeConfig, opened
+from knowledge_base.chunking import ChunkingConfig
+from knowledge_base.documents import Found, Raw
 from knowledge_base.embedding.opening import EmbeddingConfig
 from knowledge_base.errors import InvalidRequest, NotFound, SourceBusy
 from knowledge_base.loading import jobs as jobs_module
 from knowledge_base.loading.command import Request, carry_out
 from knowledge_base.loading.jobs import ATTEMPTS, Job, Jobs
 from knowledge_base.loading.orders import Order, SourcePolicy
+from knowledge_base.loading.reindexing import reindex
 from knowledge_base.loading.report import Report
 from knowledge_base.loading.runner import JobRunner
 from knowledge_base.loading.running import run_as_job
 from knowledge_base.parsing import Limits
-from knowledge_base.sources.uploads import Upload
+from knowledge_base.sources.uploads import Upload, Uploads
 from tests.conftest import TemplateDatabase
 from tests.nursery import Order as Command
 from tests.nursery import environment, lives, nursery
@@ -212,6 +216,40 @@ async def test_an_order_is_taken_once(bases: KnowledgeBases, base: KnowledgeBase
     assert (await jobs.jobs.cancel(base.tenant, first.id)).state == "cancelled"
     assert not await jobs.carry_out_one()
     assert await bases.pool.fetchval("SELECT count(*) FROM kb_job_uploads WHERE job = $1", first.id) == 0
+
+
+async def test_orders_of_a_busy_source_keep_no_other_waiting(bases: KnowledgeBases, base: KnowledgeBase) -> None:
+    """However many there are."""
+    jobs = Jobs(bases.pool)
+    for n in range(22):
+        await jobs.enqueue(base.tenant, base.id, Order("uploads"), "uploads", uploads=[Upload(f"{n}", "a.md", b"text")])
+    other = await jobs.enqueue(base.tenant, base.id, Order("urls", ("https://a.example/",)), "urls")
+    async with jobs.claim(base.tenant) as first, jobs.claim(base.tenant) as second, jobs.claim(base.tenant) as third:
+        assert first is not None
+        assert second is not None
+        assert (first[0].source, second[0].id, third) == ("uploads", other.id, None)
+
+
+async def test_an_order_goes_on_with_a_new_index(
+    bases: KnowledgeBases, base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That took over while it was carried out; its documents are not lost."""
+    jobs, replaced = runner(bases, base.tenant), []
+    upload = Uploads.read
+
+    async def read(self: Uploads, found: Found, *, known_stamp: str = "") -> Raw:
+        if not replaced:
+            replaced.append(1)
+            config = replace(bases.config, chunking=ChunkingConfig("fixed", 300))
+            object.__setattr__(bases, "config", config)
+            assert (await reindex(bases, base.row, lambda report: None)).error is None
+        return await upload(self, found, known_stamp=known_stamp)
+
+    monkeypatch.setattr(Uploads, "read", read)
+    job = await jobs.submit(base.id, Order("uploads"), uploads=[Upload("one.md", "one.md", b"an upload about cranes")])
+    assert await jobs.carry_out_one()
+    assert (await jobs.jobs.get(base.tenant, job.id)).state == "done"
+    assert len((await (await bases.open(base.tenant)).store.by_word("cranes", 5)).chunks) == 1
 
 
 async def test_an_order_whose_process_died_is_taken_up(
