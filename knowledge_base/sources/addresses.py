@@ -14,6 +14,7 @@ from knowledge_base.errors import Refused
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # The addresses of a host, as text.
 Lookup = Callable[[str], Awaitable[list[str]]]
+_RELAYS = ipaddress.ip_network("192.88.99.0/24")  # of 6to4, given up; leads to whoever announces it
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -26,12 +27,14 @@ async def system_lookup(host: str) -> list[str]:
 def is_public(address: Address) -> bool:
     """Whether it is an ordinary address of the internet, and does not stand for one that is not."""
     if isinstance(address, ipaddress.IPv6Address):
+        if address.is_site_local:
+            return False
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
         if inner is None and address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    return address not in _RELAYS and address.is_global and not address.is_multicast and not address.is_reserved
 
 
 class CheckedResolver(AbstractResolver):

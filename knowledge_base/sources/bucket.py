@@ -24,6 +24,7 @@ from knowledge_base.sources.http_body import body_within
 PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 MAX_LISTING = 20_000_000  # bytes of one page
 MAX_ERROR = 10_000
+NO_S3 = "what answers there does not speak S3"
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _BUSY = (429, 500, 502, 503, 504)
 
@@ -108,23 +109,34 @@ class Bucket:
             for each in page.iterfind("{*}Contents"):
                 key = unquote_plus(_said(each, "Key"))
                 if not self._prefix or key == self._prefix or key.startswith(self._prefix.rstrip("/") + "/"):
-                    yield _Object(key, int(_said(each, "Size") or 0), _said(each, "ETag").strip('"'))
+                    yield _Object(key, self._size(each), _said(each, "ETag").strip('"'))
             is_last = _said(page, "IsTruncated") != "true"
-            more = None if is_last else _said(page, "NextContinuationToken") or None
+            more = None if is_last else _said(page, "NextContinuationToken")
+            if more == "":
+                raise SourceUnavailable(f"{self.name}: its list breaks off, and does not say where it goes on")
+
+    def _size(self, element: ElementTree.Element) -> int:
+        text = _said(element, "Size")
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise SourceUnavailable(f"{self.name}: a list of it has no size for {_said(element, 'Key')[:200]!r}")
+        return int(text)
 
     async def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
         try:
             async with self._get("", asked) as response:
                 body = await body_within(response, MAX_LISTING)
-            return ElementTree.fromstring(body)  # noqa: S314 (short, and expat bounds what entities may become)
+            page = ElementTree.fromstring(body)  # noqa: S314 (short, and expat bounds what entities may become)
         except _Answer as answer:
             raise SourceUnavailable(f"{self.name}: {_listing_trouble(answer, self._aws.region)}") from answer
         except (AwsUnusable, Refused) as error:
             raise SourceUnavailable(f"{self.name}: {error}") from error
         except ElementTree.ParseError as error:
-            raise SourceUnavailable(f"{self.name}: what answers there does not speak S3") from error
+            raise SourceUnavailable(f"{self.name}: {NO_S3}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SourceUnavailable(f"{self.name}: the server does not answer ({type(error).__name__})") from error
+        if page.tag.rpartition("}")[2] != "ListBucketResult":
+            raise SourceUnavailable(f"{self.name}: {NO_S3}")
+        return page
 
     async def _object(self, key: str, etag: str, max_bytes: int) -> tuple[bytes, str]:
         try:

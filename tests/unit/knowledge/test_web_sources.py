@@ -60,7 +60,7 @@ ODD = ("127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.")
         *(*ODD, "127.0.0.1", "0.0.0.0", "localhost", "LOCALHOST"),  # noqa: S104
         *("10.0.0.1", "172.16.9.9", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "255.255.255.255"),
         *("[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:169.254.169.254]", "[fe80::1]", "[fc00::1]", "[ff02::1]"),
-        *("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fd00:ec2::254]"),
+        *("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fd00:ec2::254]", "[fec0::1]", "192.88.99.1"),
     ],
 )
 async def test_no_private_address_is_asked_however_it_is_written(site: Site, host: str) -> None:
@@ -269,6 +269,22 @@ async def test_a_bucket_that_cannot_be_listed_says_why(
 ) -> None:
     """With what to do."""
     site.answers["/bucket/"] = answers(status=status, headers=headers, text=f"<Error><Code>{code}</Code>")
+    with pytest.raises(SourceUnavailable, match=said):
+        await listed(bucket(site))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<Error><Code>None</Code></Error>", "does not speak S3"),
+        ("<html><body>Welcome</body></html>", "does not speak S3"),
+        (page("docs/a.md", more="x").replace(">x<", "><"), "breaks off"),
+        (page("docs/a.md").replace("<Size>1", "<Size>zz"), "no size for 'docs/a.md'"),
+    ],
+)
+async def test_what_is_no_whole_list_is_not_believed(site: Site, text: str, said: str) -> None:
+    """An empty or short one would mean that documents are gone."""
+    site.answers["/bucket/"] = answers(text=text, content_type="application/xml")
     with pytest.raises(SourceUnavailable, match=said):
         await listed(bucket(site))
 
