@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_base.embedding.base import Embedder
-from knowledge_base.errors import EmbeddingFailed, InvalidRequest
+from knowledge_base.errors import EmbeddingFailed, InvalidRequest, NotFound
 from knowledge_base.filters import Filter
 from knowledge_base.retrieval.base import Mode, Passage, Reason, SearchResult
 from knowledge_base.retrieval.diversity import diverse
@@ -56,8 +56,8 @@ class Searched(Protocol):
         """Those that are still there."""
         ...
 
-    async def parsed_span(self, doc_id: str, start: int, end: int) -> str:
-        """A piece of the parsed text."""
+    async def parsed_span(self, doc_id: str, start: int, end: int, version: int | None = None) -> str:
+        """A piece of the parsed text of that version."""
         ...
 
     async def documents(self, *, limit: int = 100, where: Filter | None = None) -> Sequence[object]:
@@ -147,7 +147,10 @@ class Retriever:
             return await self._nothing(
                 search, "below_threshold" if ranked == [] and self._reranker else "no_match", ranking
             )
-        passages = await asyncio.gather(*(self._passage(stored, scores) for stored, scores in chosen))
+        shown = await asyncio.gather(*(self._passage(stored, scores) for stored, scores in chosen))
+        passages = [each for each in shown if each is not None]
+        if not passages:
+            return await self._nothing(search, "no_match", ranking)
         told = " ".join([f"{len(passages)} of {len(ranking.chunks)} chunks considered are shown.", *search.remarks])
         return SearchResult(search.query, search.mode, tuple(passages), "ok", told, len(ranking.chunks))
 
@@ -203,11 +206,15 @@ class Retriever:
         ranked.sort(key=lambda each: -each[1]["score"])
         return [each for each in ranked if each[1]["score"] >= search.floor]
 
-    async def _passage(self, stored: Stored, scores: dict[str, float]) -> Passage:
+    async def _passage(self, stored: Stored, scores: dict[str, float]) -> Passage | None:
+        """None when the document has changed or gone since the chunk was read: its text would be another version's."""
         start, end, text = stored.start, stored.end, stored.text
         if stored.parent is not None:
             start, end = stored.parent
-            text = await self._store.parsed_span(stored.doc_id, start, end)
+            try:
+                text = await self._store.parsed_span(stored.doc_id, start, end, stored.version)
+            except NotFound:
+                return None
         return Passage(
             doc_id=stored.doc_id,
             version=stored.version,

@@ -187,8 +187,8 @@ class Store(Protocol):
         """These chunks in this order; those that have gone meanwhile are left out."""
         ...
 
-    async def parsed_span(self, doc_id: str, start: int, end: int) -> str:
-        """A piece of the parsed text, for parents of hierarchical chunks."""
+    async def parsed_span(self, doc_id: str, start: int, end: int, version: int | None = None) -> str:
+        """A piece of the parsed text, for parents of hierarchical chunks; `NotFound` when that is another version."""
         ...
 
     async def summary(self) -> Summary:

@@ -40,9 +40,9 @@ class Seen:
         """See `Store`: all of them."""
         return await self._store.documents(limit=limit, where=where)
 
-    async def parsed_span(self, doc_id: str, start: int, end: int) -> str:
+    async def parsed_span(self, doc_id: str, start: int, end: int, version: int | None = None) -> str:
         """See `Store`."""
-        return await self._store.parsed_span(doc_id, start, end)
+        return await self._store.parsed_span(doc_id, start, end, version)
 
     async def _best(self, ask: Callable[[int], Awaitable[Hits]], k: int) -> Hits:
         """Down the order until k may be read."""

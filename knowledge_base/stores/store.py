@@ -418,15 +418,17 @@ class KnowledgeStore:
             **{**held, "attributes": self._attributes(row), "parent": None if begin is None else (begin, end)}
         )
 
-    async def parsed_span(self, doc_id: str, start: int, end: int) -> str:
+    async def parsed_span(self, doc_id: str, start: int, end: int, version: int | None = None) -> str:
         """See `Store`; `NotFound`."""
         sql = """
             SELECT substr(p.text, $3 + 1, greatest($4 - $3, 0))
             FROM kb_documents d JOIN kb_parsed p ON p.document = d.number
-            WHERE d.base = $1 AND d.doc_id = $2 AND d.state = 'live'
+            WHERE d.base = $1 AND d.doc_id = $2 AND d.state = 'live' AND d.version = coalesce($5, d.version)
         """
         async with reading(self._pool) as connection:
-            found: str | None = await connection.fetchval(sql, self._base.number, storable(doc_id), start, end)
+            found: str | None = await connection.fetchval(
+                sql, self._base.number, storable(doc_id), start, end, version
+            )
         if found is None:
             raise self._no_document(doc_id)
         return found

@@ -111,7 +111,9 @@ async def test_what_is_put_is_found_by_word_by_vector_and_read(place: Place) -> 
     )
     assert (best.uri, best.title, best.version) == ("file:///d03.txt", "About d03", 1)
     assert best.attributes == {"topic": "y", "n": 3}
-    assert await store.parsed_span("d03", best.start, best.end) == best.text
+    assert await store.parsed_span("d03", best.start, best.end, best.version) == best.text
+    with pytest.raises(NotFound):
+        await store.parsed_span("d03", best.start, best.end, best.version + 1)
     assert await store.stage("d03", "raw") == b"cats sleep 3\ndogs run number0 fast fast\nthe end of it"
     assert [each.number for each in await store.stage("d03", "chunks")][1] == best.number
     summary = await store.summary()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from knowledge_base.embedding.base import EmbeddingModel, Vectors
-from knowledge_base.errors import EmbeddingFailed, InvalidRequest, StoreUnreachable
+from knowledge_base.errors import EmbeddingFailed, InvalidRequest, NotFound, StoreUnreachable
 from knowledge_base.filters import Filter, Leaf, matches
 from knowledge_base.lexical.bm25 import WordIndex
 from knowledge_base.lexical.tokens import tokens
@@ -48,6 +48,7 @@ class Shelf:
         self.chunks = {each.number: each for each in chunks}
         self.asked: list[str] = []
         self.broken = False
+        self.changed: set[str] = set()  # documents that are of another version by now
 
     def _fitting(self, where: Filter | None) -> list[Stored]:
         return [each for each in self.chunks.values() if where is None or matches(where, each.attributes)]
@@ -72,7 +73,9 @@ class Shelf:
     async def documents(self, *, limit: int = 100, where: Filter | None = None) -> list[Stored]:
         return self._fitting(where)[:limit]
 
-    async def parsed_span(self, doc_id: str, start: int, end: int) -> str:
+    async def parsed_span(self, doc_id: str, start: int, end: int, version: int | None = None) -> str:
+        if doc_id in self.changed:
+            raise NotFound(f"there is no version {version} of {doc_id}")
         return f"{doc_id} from {start} to {end}"
 
 
@@ -262,6 +265,17 @@ async def test_a_parent_is_shown_once_with_its_own_span() -> None:
     shown = {each.doc_id: each for each in result.passages}
     assert len(result.passages) == 2
     assert (shown["a"].start, shown["a"].end, shown["a"].text) == (0, 90, "a from 0 to 90")
+
+
+async def test_a_parent_of_another_version_is_left_out() -> None:
+    """Its document changed or went after its chunk was read; the others are found all the same."""
+    shelf = Shelf(chunk(0, "one pet", "a", (0, 90)), chunk(1, "pet three", "b", (0, 50)))
+    shelf.changed = {"a"}
+    result = await retriever(shelf, Meaning()).search("pet")
+    assert [each.doc_id for each in result.passages] == ["b"]
+    shelf.changed = {"a", "b"}
+    nothing = await retriever(shelf, Meaning()).search("pet")
+    assert (nothing.passages, nothing.reason) == ((), "no_match")
 
 
 async def test_a_reranker_has_the_last_word() -> None:
