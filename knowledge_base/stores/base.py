@@ -147,6 +147,10 @@ class Store(Protocol):
         """
         ...
 
+    async def mend(self) -> None:
+        """Complete what a bulk load left behind that was killed; cheap when there is nothing to do."""
+        ...
+
     async def delete(self, doc_ids: Sequence[str]) -> int:
         """Delete truly: raw, parsed, chunks, words and vectors go; a tombstone without content stays. How many."""
         ...

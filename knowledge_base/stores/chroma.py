@@ -82,9 +82,13 @@ class ChromaVectors:
         await connection.execute(sql, self._name, list(numbers), timeout=UNHURRIED_S)
 
     async def committed(self, pool: Pool) -> None:
-        """Tell Chroma. If it does not answer, the next that writes or verifies does."""
+        """Tell Chroma, also of any collection that has still to go. If it is away, the next that writes does so."""
+        sql = "SELECT DISTINCT collection FROM kb_orphans WHERE collection = $1 OR number = 0"
         try:
-            await self._remove_orphans(pool, self._name)
+            async with reading(pool) as connection:
+                waiting = [row["collection"] for row in await connection.fetch(sql, self._name)]
+            for name in waiting:
+                await self._remove_orphans(pool, name)
         except StoreUnreachable:
             return
 
@@ -116,6 +120,10 @@ class ChromaVectors:
 
     async def complete(self, connection: Connection) -> None:
         """Chroma builds its graph as it likes."""
+
+    async def is_behind(self, connection: Connection) -> bool:
+        """Never."""
+        return False
 
     async def nearest(self, pool: Pool, vector: NDArray[np.float32], k: int, where: Filter | None) -> Found:
         """See `VectorIndex`. A filter that few chunks fit is answered by their copies, without Chroma."""

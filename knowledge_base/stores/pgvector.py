@@ -94,7 +94,7 @@ class PgVectors:
 
     async def complete(self, connection: Connection) -> None:
         """Build the graph, if there is none."""
-        if await self._has_graph(connection):
+        if not await self.is_behind(connection):
             return
         await connection.execute(f"SET LOCAL maintenance_work_mem = '{BUILD_MEMORY_MB}MB'")
         try:
@@ -112,9 +112,10 @@ class PgVectors:
             timeout=UNHURRIED_S,
         )
 
-    async def _has_graph(self, connection: Connection) -> bool:
-        found: bool = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{self._table}_graph")
-        return found
+    async def is_behind(self, connection: Connection) -> bool:
+        """Whether the graph is missing."""
+        missing: bool = await connection.fetchval("SELECT to_regclass($1) IS NULL", f"{self._table}_graph")
+        return missing
 
     async def nearest(
         self, pool: Pool, vector: NDArray[np.float32], k: int, where: Filter | None
@@ -197,11 +198,11 @@ class PgVectors:
             )
             without = f"NOT EXISTS (SELECT 1 FROM {chunks} c WHERE c.number = v.number)"
             extra = await connection.fetchval(f"SELECT count(*) FROM {about} v WHERE {without}")
-            graph = await self._has_graph(connection)
+            behind = await self.is_behind(connection)
             if repair:
                 await connection.execute(f"DELETE FROM {about} v WHERE {without}")
                 await self.complete(connection)
-        faults = [("chunk_without_vector", missing), ("vector_without_chunk", extra), ("graph_missing", int(not graph))]
+        faults = [("chunk_without_vector", missing), ("vector_without_chunk", extra), ("graph_missing", int(behind))]
         return [Fault(kind, about, count) for kind, count in faults if count]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import asyncpg
 import numpy as np
@@ -32,6 +32,7 @@ from knowledge_base.stores.vectors import EXACT, Index, VectorIndex
 from knowledge_base.stores.verification import verify
 from knowledge_base.stores.words import match
 
+T = TypeVar("T")
 PAGE = 1000
 STORED = """
     c.number, c.key, d.doc_id, d.version, d.uri, d.title, c.section, c.page, c.start, c."end", c.text, d.attributes,
@@ -41,6 +42,10 @@ DOCUMENT = """
     d.doc_id, d.source, d.uri, d.title, d.media_type, d.version, d.state, d.attributes, d.size, d.characters,
     coalesce(p.count, 0) AS chunks, d.content_hash, d.loaded_at, d.deleted_at
 """
+
+
+class Replaced(IndexMismatch):
+    """Another index has taken over since the store was opened."""
 
 
 @dataclass(slots=True)
@@ -84,10 +89,14 @@ class KnowledgeStore:
 
     async def put(self, documents: Sequence[Ready]) -> None:
         """See `Store`."""
-        self._check(documents)
         marks = {storable(each.doc_id): rows_of.fingerprint(each) for each in documents}
-        while not await self._put(documents, marks):
-            pass  # somebody else put one of them at the same time
+        while True:
+            self._check(documents)
+            try:
+                if await self._put(documents, marks):
+                    return  # else somebody else put one of them at the same time
+            except Replaced:
+                await self._go_on()
 
     async def _put(self, documents: Sequence[Ready], marks: dict[str, str]) -> bool:
         """False, and nothing has happened, when what changed was not the same before and under the lock."""
@@ -156,8 +165,33 @@ class KnowledgeStore:
             (each, self._vectors if each.number == self._index.number else self._vectors_of(each)) for each in found
         ]
 
-    def _replaced(self) -> IndexMismatch:
-        return IndexMismatch(f"knowledge base {self._base.name} was indexed anew meanwhile; try again")
+    def _replaced(self) -> Replaced:
+        return Replaced(f"knowledge base {self._base.name} was indexed anew meanwhile; try again")
+
+    async def _go_on(self) -> None:
+        """With the index that has taken over; `IndexMismatch` unless it is of the same model."""
+        async with reading(self._pool) as connection:
+            found = await indexes_of(connection, self._base.number)
+            live = next((each for each in found if each.state == "live"), None)
+            if live is None:
+                raise NotFound(f"knowledge base {self._base.name} is gone")
+            if live.model != self._index.model:
+                raise IndexMismatch(
+                    f"knowledge base {self._base.name} was indexed anew with another embedding model: set "
+                    "KB_EMBEDDING and KB_EMBEDDING_MODEL to that one, and start again"
+                )
+            if self._bulk is not None:
+                sql = "SELECT chunks FROM kb_indexes WHERE number = $1"
+                self._bulk = Bulk(await connection.fetchval(sql, live.number) or 0)
+            self._index, self._vectors = live, self._vectors_of(live)
+
+    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+        """`call`, once more when another index has taken over."""
+        try:
+            return await call()
+        except Replaced:
+            await self._go_on()
+            return await call()
 
     async def _changed(self, connection: Connection, documents: Sequence[Ready], marks: dict[str, str]) -> Changed:
         """Which of them differ from what is there; `Refused` when one is a live document of another source."""
@@ -220,11 +254,7 @@ class KnowledgeStore:
         if self._bulk is not None:  # the outer one closes it
             yield
             return
-        async with reading(self._pool) as connection:
-            before = await connection.fetchval("SELECT chunks FROM kb_indexes WHERE number = $1", self._index.number)
-        if before is None:
-            raise self._replaced()
-        self._bulk = Bulk(before)
+        self._bulk = Bulk((await self.summary()).chunks)
         try:
             yield
         except Exception:
@@ -236,6 +266,9 @@ class KnowledgeStore:
             self._bulk = None
 
     async def _close_bulk(self) -> None:
+        await self._again(self._complete)
+
+    async def _complete(self) -> None:
         tables = ["kb_documents", "kb_parts", "kb_chunks", "kb_postings"]
         async with writing(self._pool, self._base.number) as connection:
             await self._indexes(connection)
@@ -246,8 +279,21 @@ class KnowledgeStore:
             # The planner would go on as if the tables were empty until autovacuum comes by.
             await connection.execute(f"ANALYZE {', '.join(tables)}", timeout=UNHURRIED_S)
 
+    async def mend(self) -> None:
+        """See `Store`."""
+        async with reading(self._pool) as connection:
+            index = self._index.number
+            behind = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM kb_dead WHERE index = $1)", index)
+            if not behind and self._vectors is not None:
+                behind = await self._vectors.is_behind(connection)
+        if behind:
+            await self._close_bulk()
+
     async def delete(self, doc_ids: Sequence[str]) -> int:
         """See `Store`."""
+        return await self._again(lambda: self._delete(doc_ids))
+
+    async def _delete(self, doc_ids: Sequence[str]) -> int:
         async with writing(self._pool, self._base.number) as connection:
             indexes = await self._indexes(connection)
             rows = await connection.fetch(
@@ -355,6 +401,9 @@ class KnowledgeStore:
 
     async def by_word(self, query: str, k: int, where: Filter | None = None) -> Hits:
         """See `Store`. Of the commonest words not all postings are read, as `match` says."""
+        return await self._again(lambda: self._by_word(query, k, where))
+
+    async def _by_word(self, query: str, k: int, where: Filter | None) -> Hits:
         if self._index.tokens_version != TOKENS_VERSION:
             raise IndexMismatch("words are split in another way since: run `outcrop kb sync --reindex`")
         base, index = self._base.number, self._index.number
@@ -382,6 +431,9 @@ class KnowledgeStore:
 
     async def by_vector(self, vector: NDArray[np.float32], k: int, where: Filter | None = None) -> Hits:
         """See `Store`."""
+        return await self._again(lambda: self._by_vector(vector, k, where))
+
+    async def _by_vector(self, vector: NDArray[np.float32], k: int, where: Filter | None) -> Hits:
         if self._vectors is None or self._index.model is None:
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
         if vector.shape != (self._index.model.dimension,):
@@ -408,7 +460,7 @@ class KnowledgeStore:
         async with reading(self._pool) as connection:
             rows = await connection.fetch(sql, self._index.number, [int(each) for each in chunks])
             if len(chunks) and not rows:
-                await self._indexes(connection)
+                await self._indexes(connection)  # their numbers mean nothing in another index
         return [self._stored(row) for row in rows]
 
     def _stored(self, row: asyncpg.Record) -> Stored:
@@ -435,6 +487,9 @@ class KnowledgeStore:
 
     async def summary(self) -> Summary:
         """See `Store`."""
+        return await self._again(self._summary)
+
+    async def _summary(self) -> Summary:
         sql = """
             SELECT i.chunks, i.changed_at,
                    (SELECT count(*) FROM kb_documents d WHERE d.base = $1 AND d.state = 'live') AS documents,
@@ -455,4 +510,5 @@ class KnowledgeStore:
 
     async def verify(self, *, repair: bool = False) -> list[Fault]:
         """See `Store`."""
+        await self.summary()  # by which it goes on with the index that answers now
         return await verify(self._pool, self._base.number, self._index, self._vectors, repair=repair)

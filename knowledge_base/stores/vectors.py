@@ -69,6 +69,10 @@ class VectorIndex(Protocol):
         """Make good what `loading` left behind."""
         ...
 
+    async def is_behind(self, connection: Connection) -> bool:
+        """Whether there is anything to make good."""
+        ...
+
     async def verify(self, pool: Pool, *, repair: bool) -> list[Fault]:
         """Compare with the chunks there are."""
         ...
