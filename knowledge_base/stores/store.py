@@ -478,9 +478,7 @@ class KnowledgeStore:
             WHERE d.base = $1 AND d.doc_id = $2 AND d.state = 'live' AND d.version = coalesce($5, d.version)
         """
         async with reading(self._pool) as connection:
-            found: str | None = await connection.fetchval(
-                sql, self._base.number, storable(doc_id), start, end, version
-            )
+            found: str | None = await connection.fetchval(sql, self._base.number, storable(doc_id), start, end, version)
         if found is None:
             raise self._no_document(doc_id)
         return found
