@@ -17,11 +17,22 @@ MOST_SENTENCES = 60
 LONGEST = 420  # characters of a sentence that is quoted
 # A sentence counts beside the best one from this share of its weight on, and from another passage only from this.
 BESIDE, ELSEWHERE = 0.45, 0.85
+# A sentence without the question's most telling word may answer another question: it counts so much less.
+WITHOUT = 0.5
 # What a word of the heading above a sentence counts, what the first sentences of a passage count by themselves, and how
 # much less a sentence counts with each place down the list: whoever found the passages knew more than words.
 HEADING, OPENING, PLACE, STEEP = 0.35, (0.5, 0.25), 0.9, 3
 
-_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(]?[^\W_a-z])|[。！？]|\n{2,}")
+# What has a point and ends no sentence: "Dr. Lee", "ca. 10 Euro"; and before a number: "No. 5".
+_SHORT = ("[DM]r", "Mrs", "Ms", "St", "ca", "approx", "vs", r"e\.g", r"i\.e")
+_GOES_ON = "".join(rf"(?<!\b{short}\.)" for short in _SHORT) + r"(?!(?<=\bN[or]\.)\s+\d)"
+_END = re.compile(rf"(?<=[.!?…]){_GOES_ON}[\"'”’)\]]*\s+(?=[\"'“‘(]?[^\W_a-z])|[。！？]|\n{{2,}}")
+# How a sentence begins that speaks of the one before.
+_GOES_BACK = re.compile(
+    r"(?:it|its|that|this|these|those|they|then|there|so|such|both|either|later|otherwise|instead|but|and|for that|"
+    r"if (?:not|so|it|they|you still))\b",
+    re.IGNORECASE,
+)
 _ITEM = re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+")
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
@@ -36,9 +47,11 @@ _DULL_WORDS = """
     get got getting go going just only also too very please ok okay hi hello hey thanks thank anything something
     everything someone anyone somebody anybody really actually still yet like want wanted need needs know tell say
     said ask question quick i'm i've i'll it's that's what's don't doesn't can't won't isn't there's let's u ur im
-    happens happen thing things way one ones per
+    happens happen thing things way one ones per before after during while until again there's
 """
 _DULL = frozenset(_DULL_WORDS.split())
+# Stems that are rare at times and yet never what a question is about.
+_TELL_LITTLE = frozenset({"come", "guy", "fine", "make", "put"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +95,22 @@ def extract(
         _weight(asked, own, tops[source], rarity, at) * _trust(source, scores) if source in fits else 0.0
         for (source, at, _), own in zip(places, held, strict=True)
     ]
+    known = (asked & rarity.keys()) - _TELL_LITTLE
+    rarest = max((rarity[word] for word in known), default=0.0)
+    telling = {word for word in known if rarity[word] == rarest}
+    tells = [bool(telling & (own | tops[source])) for (source, _, _), own in zip(places, held, strict=True)]
+    weights = [weight if told else weight * WITHOUT for weight, told in zip(weights, tells, strict=True)]
     best = max(weights, default=0.0)
     if best <= 0:
         return []
     first = weights.index(best)
     order = sorted(range(len(places)), key=lambda n: (-weights[n], n))
-    chosen = [n for n in order if _stands_beside(places[n][0] == places[first][0], weights[n], best)][:limit]
-    if len(chosen) == 1 < limit:
-        # One sentence seldom says all of it: the next one of the same passage goes with it, or the one before.
-        chosen += [n for n in (first + 1, first - 1) if 0 <= n < len(places) and places[n][0] == places[first][0]][:1]
+    beside = [n for n in order if n == first or tells[n] or not tells[first]]
+    chosen = [n for n in beside if _stands_beside(places[n][0] == places[first][0], weights[n], best)][:limit]
+    after = first + 1
+    if len(chosen) == 1 < limit and after < len(places) and places[after][0] == places[first][0]:
+        # One sentence seldom says all of it: the next one goes with it if it goes on from there.
+        chosen += [after] if telling & held[after] or _GOES_BACK.match(places[after][2]) else []
     return [Extract(places[n][0] + 1, places[n][2]) for n in sorted(chosen)]
 
 

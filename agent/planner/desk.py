@@ -95,6 +95,8 @@ class Desk:
         """A part of the message; the whole, or with what was asked before, where it tells nothing by itself."""
         if elliptic := self._k.patterns["elliptic"].match(part):
             return " ".join((*self._said[1:2], part[elliptic.end() :]))
+        if self._k.patterns["points_back"].search(part):
+            return " ".join((*self._said[1:2], part))
         whole = part if words(part) or not self._said else self._said[0]
         return whole if words(whole) else " ".join((*self._said[1:2], whole))
 

@@ -25,7 +25,8 @@ def quoted(question: str, result: JsonObject, limit: int, holds: float = HOLDS) 
     found = extract(question, [each.text for each in passages], limit=limit, headings=headings, scores=scores)
     lines = [(passages[each.source - 1], each.text) for each in found]
     if not lines and passages[0].score >= FITS_WELL:
-        lines = [(passages[0], sentence) for sentence in sentences(passages[0].text)[: min(limit, _FIRST_SENTENCES)]]
+        told = [sentence for sentence in sentences(passages[0].text) if words(sentence)]  # "Hello there." tells nothing
+        lines = [(passages[0], sentence) for sentence in told[: min(limit, _FIRST_SENTENCES)]]
     return " ".join(f"{text} [{passage.number}]" for passage, text in lines)
 
 

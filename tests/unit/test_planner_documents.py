@@ -51,6 +51,10 @@ def cited(reply: Reply) -> set[str]:
         ("c1", "wat does tentatively scheduled mean", "faq-08", "1 business day"),
         ("anon", "do you store my card number?", "faq-16", "no card data"),
         ("coord", "what is the weather policy, who decides?", "pol-04", "office"),
+        ("c1", "do i need to pay before installation", "pol-08", "ask the office"),
+        ("c1", "what do you do with my data", "pol-05", "personal data"),
+        ("c1", "how many times can I reschedule", "faq-02", "24 hours"),
+        ("c1", "how long before the visit can i reschedule", "faq-02", "24 hours"),
         ("biz", "which of our stores do you show by default", "faq-15", "default"),
         ("c1", "¿cuánto cuesta cancelar?", "pol-01", "no fee"),
     ],
@@ -63,6 +67,15 @@ async def test_a_question_is_answered_from_the_document_that_answers_it(
     assert document in cited(reply), reply.text
     assert says in reply.text
     assert "[" not in reply.text
+
+
+async def test_a_fee_for_what_was_asked_is_that_of_the_wish() -> None:
+    """ "For that" is looked up with what was said before, and the question stays open."""
+    told, _ = talk()
+    await told.say("cancel my windows installation")
+    reply = await told.say("is there a fee for that?")
+    assert cited(reply) == {"pol-01"}, reply.text
+    assert "Shall I cancel it?" in reply.text
 
 
 async def test_prices_are_for_the_office_by_its_policy() -> None:
@@ -149,6 +162,13 @@ def test_extracts_are_whole_sentences_in_their_order() -> None:
         "A fence takes 6 hours.",
     ]
     assert extract("is there a fee for cancelling", [text], limit=1) == [Extract(1, sentences(text)[1])]
+    hours = "A measurement takes 1 hour.\n\nA floor takes 4 hours."
+    assert extract("how long does a measurement take", [hours]) == [Extract(1, "A measurement takes 1 hour.")]
+    assert sentences("It costs ca. 5 Euro. See No. 5. Ask Dr. Lee.") == [
+        "It costs ca. 5 Euro.",
+        "See No. 5.",
+        "Ask Dr. Lee.",
+    ]
     assert extract("zebras and lions", [text]) == []
     assert extract("", [text]) == extract("fee", []) == []
     assert support("There is no fee for cancelling early, we promise.", text) > 0.5
