@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
 
 # Values of attributes that filters compare: as Bedrock has them.
 AttributeValue = str | float | bool | list[str]
@@ -104,8 +103,3 @@ def embedded_text(title: str, chunk: Chunk) -> str:
     if chunk.section.startswith(title):
         head = chunk.section
     return "\n".join(each for each in (head, chunk.context, chunk.text) if each)
-
-
-def as_json(attributes: Attributes) -> dict[str, Any]:
-    """Attributes as JSON values."""
-    return dict(attributes)

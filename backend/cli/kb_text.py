@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
 
     Watch = Callable[[Report], None]
 
-TOLD_EVERY_S = 5.0
 PROBLEMS_SHOWN = 20
 PAGE = 500
 TEXT_SHOWN = 300
-DELETED_AT_ONCE = 500
 COUNTS = ("FOUND", "NEW", "UPDATED", "UNCHANGED", "DELETED", "REFUSED", "FAILED", "CHUNKS")
 
 
@@ -39,9 +36,11 @@ def watching() -> Iterator[Watch]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from knowledge_base.loading.command import lines
+
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines()
+        yield lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -54,18 +53,6 @@ def watching() -> Iterator[Watch]:
             )
 
         yield watch
-
-
-def _lines() -> Watch:
-    due = [time.monotonic() + TOLD_EVERY_S]
-
-    def watch(report: Report) -> None:
-        if time.monotonic() >= due[0]:
-            due[0] = time.monotonic() + TOLD_EVERY_S
-            more = "" if report.is_listed else " or more"
-            print(f"{report.counts.done} of {report.counts.found}{more} documents", file=sys.stderr, flush=True)
-
-    return watch
 
 
 def tell_report(report: Report) -> None:
@@ -296,6 +283,8 @@ def tell_faults(found: Sequence[Fault], left: Sequence[Fault], as_json: bool) ->
 async def delete(base: KnowledgeBase, documents: Sequence[str], source: str | None, yes: bool) -> int:
     """Delete, after a yes; 1 when some were not there or nobody said yes."""
     import typer
+
+    from knowledge_base.loading.loader import DELETED_AT_ONCE
 
     documents = list(dict.fromkeys(documents))
     if source:

@@ -7,17 +7,15 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from knowledge_base.bases import DEFAULT, opened
 from knowledge_base.errors import KnowledgeError
-from knowledge_base.loading.command import Request, as_json_of, carry_out, summary
+from knowledge_base.loading.command import Request, as_json_of, carry_out, lines, summary
 from knowledge_base.loading.environment import Environment, read_environment
 from knowledge_base.loading.report import Report
 
-TOLD_EVERY_S = 5.0
 INTERRUPTED = 130
 
 
@@ -62,19 +60,7 @@ def tell(report: Report, is_json: bool) -> None:
 
 async def _run(request: Request, environment: Environment) -> Report:
     async with opened(environment.database_url or "", environment.config) as bases:
-        return await carry_out(request, bases, environment.tenant, environment.limits, environment.policy, _Lines())
-
-
-class _Lines:
-    """A line now and then while it runs."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + TOLD_EVERY_S
-
-    def __call__(self, report: Report) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + TOLD_EVERY_S
-            _say(f"{report.counts.done} of {report.counts.found}{'' if report.is_listed else ' or more'} documents")
+        return await carry_out(request, bases, environment.tenant, environment.limits, environment.policy, lines())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from knowledge_base.sources.pages import Pages, read_list
 from knowledge_base.stores.catalog import find_base
 
 MAX_LIST = 10_000_000
+TOLD_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,20 @@ def _exists(target: str) -> bool:
         return Path(target).exists()
     except (OSError, ValueError):  # too long for a path, or with a NUL in it
         return False
+
+
+def lines() -> Watch:
+    """Tells on standard error, now and then, how far a run is."""
+    due = [time.monotonic() + TOLD_EVERY_S]
+
+    def watch(report: Report) -> None:
+        if time.monotonic() >= due[0]:
+            due[0] = time.monotonic() + TOLD_EVERY_S
+            more = "" if report.is_listed else " or more"
+            sys.stderr.write(f"{report.counts.done} of {report.counts.found}{more} documents\n")
+            sys.stderr.flush()
+
+    return watch
 
 
 def summary(report: Report) -> str:

@@ -46,7 +46,8 @@ STORED_AT_ONCE = 2  # batches: one is prepared while another is written
 # So many changed documents are worth leaving the vector index to the end.
 BULK_DOCUMENTS = 300
 MAX_PROBLEMS = 1000
-ROWS_AT_ONCE = 500  # deletions, or new stamps
+DELETED_AT_ONCE = 500
+STAMPED_AT_ONCE = 500
 # Failures in a row, each of a document by itself, that are no longer taken for the document's fault.
 IN_A_ROW = 3
 
@@ -243,7 +244,7 @@ class _Run:
             if _is_full(batch):
                 await drafts.put(batch)
                 batch = []
-            if len(stamps) >= ROWS_AT_ONCE:
+            if len(stamps) >= STAMPED_AT_ONCE:
                 await self._store.restamp(stamps)
                 stamps = []
         if batch:
@@ -403,8 +404,8 @@ class _Run:
 
     async def _delete_gone(self, percent: float) -> None:
         gone = self._register.gone(percent, listed=self._counts.found)
-        for begin in range(0, len(gone), ROWS_AT_ONCE):
-            self._counts.deleted += await self._store.delete(gone[begin : begin + ROWS_AT_ONCE])
+        for begin in range(0, len(gone), DELETED_AT_ONCE):
+            self._counts.deleted += await self._store.delete(gone[begin : begin + DELETED_AT_ONCE])
             self._on_progress(self._report)
 
 
