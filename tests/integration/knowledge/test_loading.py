@@ -224,6 +224,27 @@ async def test_a_file_that_names_its_id_may_move(base: KnowledgeBase, tmp_path: 
     assert {each.doc_id for each in (await known(base)).values() if each.state == "live"} == {"other"}
 
 
+async def test_a_source_that_moved_as_a_whole_is_cited_where_it_is_now(base: KnowledgeBase, tmp_path: Path) -> None:
+    """Under its old name, with the same content and stamps: nothing is another version or gone."""
+
+    class Stamped(Watched):
+        async def list(self) -> AsyncIterator[Found]:
+            async for found in self.inner.list():
+                yield replace(found, stamp="the same")
+
+        async def read(self, found: Found, *, known_stamp: str = "") -> Raw:
+            raw = await self.inner.read(replace(found, stamp=""), known_stamp=known_stamp)
+            return replace(raw, found=found)
+
+    for name, expected in (("old", {"new": 2}), ("moved", {"unchanged": 2})):
+        write(tmp_path / name, a="alpha", b="---\ndoc_id: named\n---\nbeta")
+        source = Stamped(Folder(tmp_path / name, max_bytes=1000, name="ours"))
+        assert counted(await sync(base, source)) == expected
+        found = {each.doc_id: each.uri for each in (await known(base)).values()}
+        assert found == {"a.md": (tmp_path / name / "a.md").as_uri(), "named": (tmp_path / name / "b.md").as_uri()}
+    assert {each.version for each in (await known(base)).values()} == {1}
+
+
 async def test_a_sidecar_is_part_of_its_document(base: KnowledgeBase, tmp_path: Path) -> None:
     """Its attributes are the document's; when it changes, so does the document."""
     write(tmp_path, a="text")

@@ -234,8 +234,8 @@ async def test_an_order_goes_on_with_a_new_index(
     bases: KnowledgeBases, base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That took over while it was carried out; its documents are not lost."""
-    jobs, replaced = runner(bases, base.tenant), []
-    upload = Uploads.read
+    jobs, upload = runner(bases, base.tenant), Uploads.read
+    replaced: list[int] = []
 
     async def read(self: Uploads, found: Found, *, known_stamp: str = "") -> Raw:
         if not replaced:
