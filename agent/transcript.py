@@ -36,7 +36,8 @@ class AssistantMessage:
 
     `state` is the provider's private note to its own next call (a planner's dialogue frame, a reasoning signature):
     stored, never shown, ignored by every other provider. `citations` are what the text rests on: the fields of the
-    `Citation` events, for people; no model is shown them.
+    `Citation` events, for people; no model is shown them. Their spans count the text of the whole turn: that of its
+    messages, joined by blank lines.
     """
 
     text: str = ""
