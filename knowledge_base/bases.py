@@ -17,7 +17,7 @@ from knowledge_base.retrieval.base import Mode, SearchResult
 from knowledge_base.retrieval.retriever import Retriever
 from knowledge_base.stores.base import Store
 from knowledge_base.stores.catalog import BaseRow, create_base, find_base, list_bases
-from knowledge_base.stores.connections import UNREACHABLE, Pool
+from knowledge_base.stores.connections import UNREACHABLE, Connection, Pool
 from knowledge_base.stores.opening import StoreKind, open_store
 from knowledge_base.stores.seen import Readable, Seen
 
@@ -122,12 +122,21 @@ class KnowledgeBases:
             await self._embedder.close()
 
 
+async def _as_it_is(connection: Connection) -> None:
+    """Save a round trip each time: whoever sets something does it for a transaction, or undoes it (`jobs`)."""
+
+
 @asynccontextmanager
 async def opened(database_url: str, config: KnowledgeConfig | None = None) -> AsyncIterator[KnowledgeBases]:
     """Bases over a database with the newest schema; `StoreUnreachable` when there is none. Closes what it opened."""
     try:
         pool = await asyncpg.create_pool(
-            database_url, min_size=0, max_size=MAX_CONNECTIONS, command_timeout=60.0, timeout=CONNECT_S
+            database_url,
+            min_size=0,
+            max_size=MAX_CONNECTIONS,
+            command_timeout=60.0,
+            timeout=CONNECT_S,
+            reset=_as_it_is,
         )
         async with pool.acquire():
             pass  # it connects when first asked

@@ -407,7 +407,8 @@ class KnowledgeStore:
         if self._index.tokens_version != TOKENS_VERSION:
             raise IndexMismatch("words are split in another way since: run `outcrop kb sync --reindex`")
         base, index = self._base.number, self._index.number
-        async with snapshot(self._pool) as connection:
+        # Without a filter it is a single statement.
+        async with (reading if where is None else snapshot)(self._pool) as connection:
             allowed = None if where is None else await fitting(connection, base, index, where, EXACT)
             found = await match(connection, index, storable(query), allowed)
             if found is None:

@@ -17,7 +17,8 @@ from knowledge_base.stores.segments import POSTING, Numbers, in_pack, inside, nu
 # Read of one query, rarer words first. What is left out beyond are words that nearly every chunk of a large base holds.
 MAX_POSTINGS = 120_000
 
-# The first row is that of the index, without a term: n chunks of so many words, and who of them is dead.
+# One statement, which sees one moment. Rows without a term are that of the index, first (n chunks of so many words, and
+# who of them is dead), and those of packs, which have several.
 QUERY = """
     WITH wanted AS (
         SELECT term, sum(n)::bigint AS df FROM kb_postings WHERE index = $1 AND term = ANY($2::text[]) GROUP BY term
@@ -26,26 +27,26 @@ QUERY = """
     )
     SELECT NULL AS term, i.chunks AS n, i.words AS words, (
         SELECT string_agg(int8send(number), ''::bytea ORDER BY number) FROM kb_dead WHERE index = $1
-    ) AS postings FROM kb_indexes i WHERE i.number = $1 AND i.state = 'live'
+    ) AS postings, NULL AS terms, NULL::bytea AS counts FROM kb_indexes i WHERE i.number = $1 AND i.state = 'live'
     UNION ALL
-    SELECT p.term, p.n, 0, CASE WHEN r.read <= $3 OR r.read = r.df THEN p.postings END
+    SELECT p.term, p.n, 0, CASE WHEN r.read <= $3 OR r.read = r.df THEN p.postings END, NULL, NULL
     FROM rarest r JOIN kb_postings p ON p.index = $1 AND p.term = r.term
+    UNION ALL
+    SELECT NULL, 0, 0, postings, terms, counts FROM kb_packs WHERE index = $1
 """
-PACKS = "SELECT terms, counts, postings FROM kb_packs WHERE index = $1"
 
 
 async def match(connection: Connection, index: int, query: str, allowed: Numbers | None) -> Match | None:
     """Who holds the query's words, of `allowed` (rising) if given; None: the index is not live any more.
 
-    The connection's transaction has to show one moment to all statements. Of words whose postings are too many to be
-    read (see MAX_POSTINGS) neither score nor coverage know.
+    Of words whose postings are too many to be read (see MAX_POSTINGS) neither score nor coverage know.
     """
     wanted = list(dict.fromkeys(tokens(query)))
     rows = await connection.fetch(QUERY, index, wanted, MAX_POSTINGS)
-    about = next((row for row in rows if row["term"] is None), None)
+    packs = [row for row in rows if row["terms"] is not None]
+    about = next((row for row in rows if row["term"] is None and row["terms"] is None), None)
     if about is None:
         return None
-    packs = await connection.fetch(PACKS, index)
     return _match(wanted, about, [row for row in rows if row["term"] is not None], packs, allowed)
 
 
