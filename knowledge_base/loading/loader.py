@@ -134,6 +134,8 @@ class _Run:
                 await self._all_documents(self._source.list())
                 if self._later:
                     await self._all_later()
+            if not self._is_bulk:
+                await self._store.mend()  # what a load that was killed has left undone
             if self._unlisted:
                 raise self._unlisted
             if prune:
