@@ -131,7 +131,8 @@ def test_an_unknown_group_is_told_with_those_there_are(agent: Path) -> None:
         answer = outcrop(*command)
         assert answer.exit_code == 1
         assert answer.stderr == (
-            "There is no action group nope. There are: scheduling, information, knowledge, notes, handover, coordinator.\n"
+            "There is no action group nope. There are: "
+            "scheduling, information, knowledge, notes, handover, coordinator.\n"
         )
 
 
