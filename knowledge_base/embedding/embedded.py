@@ -38,7 +38,7 @@ TABLES = 17  # that the vocabulary is spread over, each with a scale of its own
 BRANCHES = ((2, 0), (3, 1), (5, 2))  # sizes of the encoder's windows, and where in them the piece itself stands
 TEXTS_AT_ONCE = 64  # in which new pieces are looked for
 # Bounds of what is held in between, whatever is embedded.
-NEW_AT_ONCE = 1024  # pieces, some 30 KB each on their way through the encoder
+NEW_AT_ONCE = 512  # pieces, some 30 KB each on their way through the encoder
 PIECES_AT_ONCE = 8192  # of a text, 1.5 KB each while they are summed up
 
 Floats = NDArray[np.float32]

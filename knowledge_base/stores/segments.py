@@ -22,7 +22,7 @@ POSTING = np.dtype([("chunk", "<u4"), ("tf", "<u2"), ("length", "<u2")])
 MOST = 0xFFFF  # of what is counted there
 # Packs that wait: a query reads them whole, so they are few or small. In bulk fewer, larger segments are worth more.
 MAX_PACKS = 16
-MAX_PACKED, MAX_PACKED_IN_BULK = 500, 20_000
+MAX_PACKED, MAX_PACKED_IN_BULK = 500, 5_000
 # Of segments of about the same size, this many become one; none becomes larger than SEGMENT_CHUNKS, so that to take a
 # document out rewrites some MB of postings at most.
 MERGE_AT = 8
