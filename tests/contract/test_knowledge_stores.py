@@ -290,7 +290,7 @@ async def test_filters_mean_what_matches_says(place: Place) -> None:
         assert [each.doc_id for each in await store.documents(where=where)] == wanted, where
         assert sorted(await doc_ids(store, (await store.by_word("alike", 99, where)).chunks)) == wanted, where
         assert sorted(await doc_ids(store, (await store.by_vector(unit(1, 0), 99, where)).chunks)) == wanted, where
-    assert fitted > 5
+    assert fitted  # how many of the drawn ones fit something is chance
 
 
 async def test_k_come_whenever_k_fit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
