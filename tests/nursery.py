@@ -24,7 +24,7 @@ from threading import Lock
 ROOT = Path(__file__).parents[1]
 COMMAND_TIMEOUT_S = 120.0
 # Nothing that was configured for somebody else reaches a command.
-FORGOTTEN = ("LLM_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
+FORGOTTEN = ("LLM_", "KB_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
 # Beside the application, what commands and the application import when they need it.
 LATE = (
     *("backend.lambdas.service", "tools.executors.lambda_function"),
@@ -34,9 +34,13 @@ LATE = (
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, without any configuration of ours, and with the guard against other machines."""
+    """This process's, without any configuration of ours, and with the guard against other machines.
+
+    Documents cost a start more than all the rest of it, so none are loaded unless a test wants them.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith(FORGOTTEN)}
-    return {**kept, "PYTHONPATH": f"{ROOT / 'tests' / 'loopback_only'}{os.pathsep}{ROOT}", **more}
+    guarded = {"PYTHONPATH": f"{ROOT / 'tests' / 'loopback_only'}{os.pathsep}{ROOT}", "KB_AUTOLOAD": "0"}
+    return {**kept, **guarded, **more}
 
 
 @dataclass(frozen=True)

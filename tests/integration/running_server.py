@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
 
 
 def settings(database_url: str, redis_url: str, **more: Any) -> Settings:
-    """Complete settings; nothing answers at the PF360 address."""
+    """Complete settings; nothing answers at the PF360 address, and no document is loaded."""
     values: dict[str, Any] = {
         "database_url": database_url,
         "redis_url": redis_url,
@@ -43,6 +43,7 @@ def settings(database_url: str, redis_url: str, **more: Any) -> Settings:
         "turn_lease_seconds": 1.0,
         "effect_look_seconds": 1.0,
         "drain_seconds": 0.2,
+        "kb_autoload": False,
         **more,
     }
     return Settings(_env_file=None, **values)
