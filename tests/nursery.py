@@ -24,7 +24,18 @@ from threading import Lock
 ROOT = Path(__file__).parents[1]
 COMMAND_TIMEOUT_S = 120.0
 # Nothing that was configured for somebody else reaches a command.
-FORGOTTEN = ("LLM_", "KB_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "PF360_", "PORT", "HOST", "OUTCROP_", "DIRECTORY_FILE")
+FORGOTTEN = (
+    "LLM_",
+    "KB_",
+    "OPENAI_",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PF360_",
+    "PORT",
+    "HOST",
+    "OUTCROP_",
+    "DIRECTORY_FILE",
+)
 # Beside the application, what commands and the application import when they need it.
 LATE = (
     *("backend.lambdas.service", "tools.executors.lambda_function"),
