@@ -458,7 +458,7 @@ export interface OpenQuestion {
   expires_at: string;
 }
 
-/** A piece of a document. `start` and `end` count characters of the parsed text of that version. */
+/** A piece of a document. `start` and `end` count characters of the parsed text of that version. `uri` is told to operators, and of web pages to everybody; `source` and `attributes` to operators. */
 export interface PassageView {
   document_id: string;
   version: number;
