@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -190,10 +191,21 @@ class FunctionService:
         await asyncio.to_thread(self._process.wait)
 
     def kill_functions(self) -> None:
-        """The processes in which it runs functions."""
-        assert self._process
-        for child in psutil.Process(self._process.pid).children(recursive=True):
-            child.kill()
+        """The processes in which it runs functions, at one moment: it stands still until the last of them has ended.
+
+        Else it could give a next call to one that is about to be killed.
+        """
+        self.suspend()
+        try:
+            assert self._process
+            children = psutil.Process(self._process.pid).children(recursive=True)
+            for child in children:
+                child.kill()
+            for child in children:
+                while _runs(child):
+                    time.sleep(0.001)
+        finally:
+            self.resume()
 
     def suspend(self) -> None:
         """Calls arrive, and nobody takes them."""
@@ -220,3 +232,10 @@ class FunctionService:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
